@@ -1,0 +1,1 @@
+//! The shard controller: which group owns which shard.

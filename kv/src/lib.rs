@@ -1,0 +1,1 @@
+//! The sharded key/value store: replica groups, the client and kvctl.

@@ -1,0 +1,1 @@
+//! A Raft replica: the consensus core driven over a real or simulated network and disk.

@@ -1,0 +1,56 @@
+//! Events for the trace of a simulation; nothing in production.
+
+/// The node an event happened on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Site {
+    /// Replica group; 0 is the controllers'.
+    pub group: u64,
+    /// Member of the group; 0 for a client.
+    pub node: u64,
+}
+
+/// One event: what happened where, with named numbers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// Where.
+    pub site: Site,
+    /// What: "sync", "send", "receive", "vote", "commit", "apply", "ownership", …
+    pub kind: &'static str,
+    /// Details in a fixed order.
+    pub fields: Vec<(&'static str, u64)>,
+}
+
+/// Tells the harness of an event. Compiled to nothing in production.
+#[inline]
+pub fn observe(site: Site, kind: &'static str, fields: &[(&'static str, u64)]) {
+    #[cfg(madsim)]
+    sink::emit(Event { site, kind, fields: fields.to_vec() });
+    #[cfg(not(madsim))]
+    let _ = (site, kind, fields);
+}
+
+/// Where the harness listens.
+#[cfg(madsim)]
+pub mod sink {
+    use super::Event;
+    use std::cell::RefCell;
+
+    type Listener = Box<dyn FnMut(Event)>;
+
+    thread_local! {
+        static LISTENER: RefCell<Option<Listener>> = const { RefCell::new(None) };
+    }
+
+    /// Sets (or removes) the listener of this thread's simulation. It must not emit itself.
+    pub fn listen(listener: Option<Listener>) {
+        LISTENER.with(|l| *l.borrow_mut() = listener);
+    }
+
+    pub(super) fn emit(event: Event) {
+        LISTENER.with(|l| {
+            if let Some(listen) = l.borrow_mut().as_mut() {
+                listen(event);
+            }
+        });
+    }
+}

@@ -1,0 +1,1 @@
+//! Holdfast under simulation: clusters, faults, checkers, reports.
