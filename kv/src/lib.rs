@@ -1,1 +1,7 @@
-//! The sharded key/value store: replica groups, the client and kvctl.
+//! The sharded key/value store: replica groups, shard migration, the client and kvctl.
+
+pub mod api;
+pub mod client;
+pub mod machine;
+pub mod server;
+pub mod slot;

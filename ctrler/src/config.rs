@@ -1,0 +1,54 @@
+//! A configuration: the assignment of shards to groups at one number.
+
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A replica group; 0 is the controllers' own and never owns shards.
+pub type GroupId = u64;
+/// A shard, from 0 to the number of shards minus one.
+pub type ShardId = u32;
+/// Number of a configuration; 0 has no groups.
+pub type ConfigNum = u64;
+
+/// Fewest and most shards of a cluster.
+pub const SHARDS: std::ops::RangeInclusive<u32> = 1..=16_384;
+/// Shards of a cluster unless said otherwise at birth.
+pub const DEFAULT_SHARDS: u32 = 10;
+
+/// A group as the controllers know it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Group {
+    /// Its servers, "host:port" each.
+    pub servers: Vec<String>,
+    /// The random id of its birth (first entry of its log); history is served only for this pair.
+    pub birth: u128,
+}
+
+/// One configuration.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Config {
+    /// Its number.
+    pub num: ConfigNum,
+    /// Owner of each shard; `None`: nobody (no groups).
+    pub shards: Vec<Option<GroupId>>,
+    /// Who holds each shard's data: the owner of the newest configuration up to this one in which it
+    /// had one; `None`: never owned. Equal to the owner where there is one.
+    pub holders: Vec<Option<GroupId>>,
+    /// Groups that may own shards.
+    pub groups: BTreeMap<GroupId, Group>,
+    /// Shards pinned to their owner by a Move.
+    pub pins: BTreeSet<ShardId>,
+}
+
+/// What the controllers know of a group besides configurations; kept after it left.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// The newest servers and birth.
+    pub group: Group,
+    /// The group owes nothing of any configuration up to this one.
+    pub settled: ConfigNum,
+    /// It held some shard (Held ones included) when it settled that.
+    pub holds: bool,
+    /// The configuration in which it left, while it is not a member.
+    pub left: Option<ConfigNum>,
+}

@@ -1,0 +1,212 @@
+//! What clients say to a kv server, on channel [`CHANNEL`].
+
+use bytes::Bytes;
+use ctrler::config::{ConfigNum, GroupId, ShardId};
+use raft::replica::ReplicaStatus;
+use raft::session::{Refusal, Seq};
+use serde::{Deserialize, Serialize};
+
+/// Channel of client calls on a kv server's port.
+pub const CHANNEL: u8 = 1;
+/// Channel of calls between groups (shards on the move).
+pub const GROUP_CHANNEL: u8 = 2;
+
+/// Longest key, bytes.
+pub const MAX_KEY: usize = 64 << 10;
+/// Longest value, bytes; an append that would pass it is refused.
+pub const MAX_VALUE: usize = 8 << 20;
+/// Operations in one batch.
+pub const MAX_BATCH: usize = 1024;
+/// Bytes of keys and values in one batch.
+pub const MAX_BATCH_BYTES: usize = MAX_VALUE + MAX_KEY;
+
+/// One operation of a write. All operations of a write are on one shard and apply atomically.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Op {
+    /// Sets a key.
+    Put {
+        /// The key.
+        key: Bytes,
+        /// Its value.
+        value: Bytes,
+    },
+    /// Appends to a key's value; an absent key counts as empty.
+    Append {
+        /// The key.
+        key: Bytes,
+        /// What is appended.
+        value: Bytes,
+    },
+    /// Removes a key.
+    Delete {
+        /// The key.
+        key: Bytes,
+    },
+    /// Sets a key if its value is `expected` (`None`: if it is absent), else changes nothing.
+    /// `value` `None` removes it. In a batch a failed compare makes the whole batch do nothing.
+    CompareAndSet {
+        /// The key.
+        key: Bytes,
+        /// What it must be.
+        expected: Option<Bytes>,
+        /// What it becomes.
+        value: Option<Bytes>,
+    },
+}
+
+/// What one operation did.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Outcome {
+    /// Put, or Append (the new length in bytes), done.
+    Written {
+        /// Length of the value now.
+        len: u64,
+    },
+    /// Delete done; whether the key was there.
+    Deleted {
+        /// The key existed.
+        existed: bool,
+    },
+    /// CompareAndSet swapped.
+    Swapped,
+    /// CompareAndSet found something else: nothing changed. Its present value, when it is not
+    /// longer than 4 KiB (replies are bounded).
+    Mismatch {
+        /// The key exists.
+        exists: bool,
+        /// Its value, if short.
+        actual: Option<Bytes>,
+    },
+    /// The operation would pass a limit: nothing changed.
+    TooLarge(String),
+    /// Not tried: another operation of the batch failed.
+    Aborted,
+}
+
+/// A request to a kv server.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Request {
+    /// A linearizable read. Any member may be asked.
+    Get {
+        /// The key's shard.
+        shard: ShardId,
+        /// The key.
+        key: Bytes,
+    },
+    /// Opens a session of a shard.
+    Open {
+        /// The shard.
+        shard: ShardId,
+    },
+    /// Closes a session.
+    Close {
+        /// The shard.
+        shard: ShardId,
+        /// The session.
+        session: u64,
+    },
+    /// A write: operations on one shard, atomically, exactly once.
+    Write {
+        /// The shard of every key in `ops`.
+        shard: ShardId,
+        /// Its place in the session.
+        seq: Seq,
+        /// The operations.
+        ops: Vec<Op>,
+    },
+    /// Who the server's group is (for Join).
+    Identify,
+    /// The status page of the server asked.
+    Status,
+}
+
+/// A kv server's answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Response {
+    /// To Get.
+    Value(Option<Bytes>),
+    /// To Open.
+    Session(u64),
+    /// To Close.
+    Closed,
+    /// To Write: one outcome per operation.
+    Written(Vec<Outcome>),
+    /// The shard is not served here. Nothing happened, nothing was consumed. `owner`: who serves it
+    /// or will, as far as this group knows; `config`: the group's configuration number.
+    WrongGroup {
+        /// The group's configuration.
+        config: ConfigNum,
+        /// Who might serve it.
+        owner: Option<GroupId>,
+    },
+    /// Refused by the session; nothing consumed.
+    Refused(Refusal),
+    /// The request itself is refused (limits, a key of another shard); nothing happened.
+    Invalid(String),
+    /// Ask the leader (node and address, if known). Nothing happened.
+    NotLeader(Option<(u64, String)>),
+    /// Try again later; nothing happened.
+    Busy,
+    /// The outcome is not known here: ask again under the same number.
+    Unknown,
+    /// To Identify.
+    Identity {
+        /// The group.
+        group: GroupId,
+        /// Its birth id (`None`: its first entry is not committed yet).
+        birth: Option<u128>,
+        /// Its members' addresses.
+        servers: Vec<String>,
+    },
+    /// To Status.
+    Status(Box<KvStatus>),
+    /// The request could not be read, or is not one this version knows.
+    Malformed(String),
+}
+
+/// State of a shard in a group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ShardState {
+    /// Not here.
+    Absent,
+    /// On its way here; rows so far.
+    Arriving,
+    /// Served.
+    Serving,
+    /// Given away; served until frozen, kept until the new owner has it.
+    Leaving,
+    /// Belongs to nobody, kept here.
+    Held,
+}
+
+/// Status page of one kv server.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KvStatus {
+    /// The replica.
+    pub replica: ReplicaStatus,
+    /// The group's configuration.
+    pub config: ConfigNum,
+    /// Shards that are not Absent: state, the configuration they came with, rows, bytes, the other group.
+    pub shards: Vec<ShardStatus>,
+    /// Bytes of deleted shards still to be swept.
+    pub sweeping: u64,
+}
+
+/// One shard in a group.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShardStatus {
+    /// The shard.
+    pub shard: ShardId,
+    /// Its state here.
+    pub state: ShardState,
+    /// The configuration at which it came here.
+    pub incarnation: ConfigNum,
+    /// Frozen (leaving): no longer accepts operations.
+    pub frozen: bool,
+    /// Where it comes from or goes to.
+    pub peer: Option<GroupId>,
+    /// Keys.
+    pub keys: u64,
+    /// Bytes of keys and values.
+    pub bytes: u64,
+}
