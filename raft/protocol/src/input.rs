@@ -59,7 +59,8 @@ pub enum Input {
     SnapshotReady(SnapshotMeta),
     /// The state machine's state is present (again): the node may acknowledge matches and vote.
     StateRestored,
-    /// The initial members have all met: this node may vote (PROMISES 7).
+    /// The initial members have all met: this node may vote. The configuration is taken if
+    /// neither the log nor its base has one.
     Born(Configuration),
 }
 
@@ -127,7 +128,7 @@ pub struct RoleChange {
 }
 
 /// What the core wants done after one input, in this order.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Output {
     /// To be handed to the log. Messages below do not wait for it: those that must are kept
     /// inside the core until [`Input::Persisted`].

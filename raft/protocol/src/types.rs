@@ -10,7 +10,7 @@ pub type NodeId = u64;
 pub type Term = u64;
 /// A position in the log; the first entry has index 1.
 pub type Index = u64;
-/// The random identity of a data directory (PROMISES: membership is the pair of node and disk).
+/// The random identity of a data directory ; membership is the pair of node and disk.
 pub type DiskId = u128;
 
 /// An opaque command. Cheap to clone; the core never looks inside.
@@ -113,9 +113,7 @@ impl Entry {
         32 + match &self.body {
             Body::Noop => 0,
             Body::Command(p) => p.len(),
-            Body::Configuration(c) => {
-                24 * (c.voters.len() + c.outgoing.len() + c.learners.len())
-            }
+            Body::Configuration(c) => 24 * (c.voters.len() + c.outgoing.len() + c.learners.len()),
         }
     }
 }
