@@ -1,14 +1,32 @@
 //! Sessions: exactly-once writes. A session is one ordered stream of writes to one table (a shard,
-//! or the controllers' state).
+//! or the controllers' state). Only [`Table::open`] makes one; it lives in rows, so it goes
+//! wherever the rows go.
+//!
+//! | write (session, seq, acked) | answer |
+//! |---|---|
+//! | `acked >= seq` | [`Refusal::Malformed`] |
+//! | unknown session | [`Refusal::SessionExpired`] |
+//! | seq = last + 1 | [`Verdict::Execute`], then [`Table::store`] |
+//! | acked < seq <= last | [`Verdict::Repeat`] with the stored reply |
+//! | seq <= acked | [`Refusal::Stale`] |
+//! | seq > last + 1 | [`Refusal::Gap`] |
+//!
+//! Here `acked` is the highest the session ever sent. Why a stream and not "the highest number
+//! per client": an earlier write that was lost and overtaken would be taken for a duplicate. Why
+//! nothing but `open` makes a session: a late retry that makes one anew is applied twice.
 
-use crate::machine::At;
-use crate::store::{Rows, StoreError};
+mod row;
+mod table;
+
+pub use row::{incoming, outgoing};
+pub use table::Table;
+
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 /// Unanswered or unacknowledged writes of one session.
 pub const WINDOW_REPLIES: u64 = 256;
-/// Stored replies of one session, bytes.
+/// Stored replies of one session, bytes: a write is refused when so much is stored.
 pub const WINDOW_BYTES: usize = 1 << 20;
 /// A write's reply, bytes.
 pub const MAX_REPLY: usize = 64 << 10;
@@ -56,53 +74,6 @@ pub enum Refusal {
     Window,
     /// `acked >= seq`.
     Malformed,
-    /// No room for another session.
+    /// No room for another session, or the table holds too many replies of others.
     Busy,
-}
-
-/// A session table kept in rows whose keys start with `prefix`.
-pub struct Table {
-    /// Row prefix.
-    pub prefix: Vec<u8>,
-}
-
-impl Table {
-    /// The table under a prefix.
-    pub fn new(prefix: &[u8]) -> Table {
-        Table {
-            prefix: prefix.to_vec(),
-        }
-    }
-    /// Opens a session and returns its id, or refuses as busy.
-    pub fn open(&mut self, rows: &mut Rows, at: At) -> Result<Result<u64, Refusal>, StoreError> {
-        let _ = (rows, at);
-        todo!()
-    }
-    /// Closes a session (it goes first under pressure).
-    pub fn close(&mut self, rows: &mut Rows, session: u64) -> Result<(), StoreError> {
-        let _ = (rows, session);
-        todo!()
-    }
-    /// Judges a write, after pruning by its `acked`.
-    pub fn judge(&mut self, rows: &mut Rows, at: At, seq: Seq) -> Result<Verdict, StoreError> {
-        let _ = (rows, at, seq);
-        todo!()
-    }
-    /// Stores the reply of the write just executed.
-    pub fn store(
-        &mut self,
-        rows: &mut Rows,
-        at: At,
-        seq: Seq,
-        reply: &Bytes,
-    ) -> Result<(), StoreError> {
-        let _ = (rows, at, seq, reply);
-        todo!()
-    }
-    /// Drops sessions idle for more than an hour; at most `max` of them; called by commands now
-    /// and then.
-    pub fn expire(&mut self, rows: &mut Rows, at: At, max: usize) -> Result<(), StoreError> {
-        let _ = (rows, at, max);
-        todo!()
-    }
 }

@@ -1,9 +1,17 @@
 //! The durable state of a replica: rows in a redb generation file under an ordered in-memory
 //! overlay, flushed now and then as one commit stamped with the applied index.
 
+mod base;
+mod layer;
+mod rows;
+mod totals;
+
+pub use rows::Rows;
+pub(crate) use totals::Totals;
+
 use bytes::Bytes;
 use raft_protocol::{Configuration, SnapshotMeta};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use world::disk::Disk;
 
 /// What a state covers; stored in the same commit as the rows.
@@ -82,53 +90,33 @@ pub enum StoreError {
     },
 }
 
-/// The rows as the state machine sees them: overlay, frozen overlay, base. Keys and values are
-/// opaque, ordered bytewise.
-pub struct Rows {}
+impl StoreError {
+    /// Tells bytes that are not what was written from a disk that fails.
+    fn from_redb(path: &Path, error: redb::Error) -> StoreError {
+        match error {
+            redb::Error::Io(source) => StoreError::from_io(path, source),
+            redb::Error::PreviousIo | redb::Error::DatabaseClosed => StoreError::Io {
+                path: path.to_path_buf(),
+                source: std::io::Error::other(error.to_string()),
+            },
+            other => StoreError::Damaged {
+                path: path.to_path_buf(),
+                reason: other.to_string(),
+            },
+        }
+    }
 
-impl Rows {
-    /// Rows in memory only, for tests of state machines.
-    pub fn in_memory() -> Rows {
-        todo!()
-    }
-    /// The value of a key.
-    pub fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
-        let _ = key;
-        todo!()
-    }
-    /// Sets a key.
-    pub fn put(&mut self, key: &[u8], value: &[u8]) -> Result<(), StoreError> {
-        let _ = (key, value);
-        todo!()
-    }
-    /// Removes a key; true when it was there.
-    pub fn delete(&mut self, key: &[u8]) -> Result<bool, StoreError> {
-        let _ = key;
-        todo!()
-    }
-    /// Rows with `from <= key < to` (to the end when `to` is empty), in key order, until
-    /// `max_rows` rows or `max_bytes` bytes are gathered (at least one row if there is one).
-    pub fn range(
-        &self,
-        from: &[u8],
-        to: &[u8],
-        max_rows: usize,
-        max_bytes: usize,
-    ) -> Result<Vec<(Bytes, Bytes)>, StoreError> {
-        let _ = (from, to, max_rows, max_bytes);
-        todo!()
-    }
-    /// Order-free sum of row hashes, kept up by put and delete.
-    pub fn digest(&self) -> u64 {
-        todo!()
-    }
-    /// Number of rows.
-    pub fn len(&self) -> u64 {
-        todo!()
-    }
-    /// True when there are no rows.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
+    fn from_io(path: &Path, source: std::io::Error) -> StoreError {
+        match source.kind() {
+            std::io::ErrorKind::InvalidData => StoreError::Damaged {
+                path: path.to_path_buf(),
+                reason: source.to_string(),
+            },
+            _ => StoreError::Io {
+                path: path.to_path_buf(),
+                source,
+            },
+        }
     }
 }
 
