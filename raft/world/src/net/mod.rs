@@ -1,50 +1,73 @@
-//! Frames on TCP: request and reply, one-way mail, bulk; a hello that says who is who.
+//! Frames on TCP: request and reply, one-way mail; a hello that says who is who.
+//!
+//! Every frame has a header of 24 bytes, numbers little-endian:
+//!
+//! ```text
+//!  0     1     2        3      4         8            16            20       24
+//! ┌─────┬─────┬────────┬──────┬─────────┬────────────┬─────────────┬────────┬──────────────┐
+//! │ f1  │kind │channel │flags │ length  │ request id │ deadline ms │ crc32  │ body: length │
+//! │ u8  │ u8  │ u8     │ u8=0 │ u32     │ u64        │ u32         │ u32    │ bytes        │
+//! └─────┴─────┴────────┴──────┴─────────┴────────────┴─────────────┴────────┴──────────────┘
+//! ```
+//!
+//! The first byte is a mark (`f`) and the version of this format (`1`). The checksum is over the
+//! 20 bytes before it and the body. Kinds: 1 hello, 2 refused, 3 request, 4 reply, 5 mail, 6 ping,
+//! 7 pong.
+//!
+//! The connecting end says hello first; the answer is the other end's hello, or a refusal with a
+//! reason. Then requests and mail flow one way and replies the other. Bytes that are not a sound
+//! frame close the connection: nothing behind them can be trusted.
+//!
+//! **Life.** The connecting end pings when it expects something and hears nothing, and drops the
+//! connection when that goes on for `Limits::idle_limit`: a half-open connection would otherwise
+//! swallow calls for minutes. The serving end says pong on its own while it receives but has
+//! nothing to say, or has stopped reading for want of room, so that busy is not taken for dead.
+//!
+//! **Absent.** No encryption and no authentication: the port belongs on a private network. No
+//! mail from the serving end. Bulk transfers use a `Link` of their own.
+
+mod dial;
+mod frame;
+mod hello;
+pub mod inject;
+mod link;
+mod server;
+mod serving;
+mod wire;
+
+pub use frame::{Frame, FrameError, HEADER, Head, Kind, MARK, header, take};
+pub use hello::{Hello, MAX_HELLO, PROTOCOL, common_protocol};
+pub use link::Link;
+pub use server::Server;
 
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
 use std::future::Future;
-use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::time::Duration;
-
-/// Protocol versions this build speaks, lowest and highest.
-pub const PROTOCOL: (u16, u16) = (1, 1);
-
-/// Who is at an end of a connection; the first frame in each direction.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Hello {
-    /// Lowest and highest protocol version spoken.
-    pub protocol: (u16, u16),
-    /// The cluster, when known; unset matches any.
-    pub cluster: Option<u128>,
-    /// The sender's replica group (0: controllers), `None` for a client.
-    pub group: Option<u64>,
-    /// The sender's node id in the group; 0 for a client.
-    pub node: u64,
-    /// The sender's disk id; 0 for a client.
-    pub disk: u128,
-    /// How often the sender's disk was started, and a random number of that start.
-    pub boot: u64,
-    /// See `boot`.
-    pub nonce: u64,
-    /// The group and node the sender believes it is talking to; `None`: any.
-    pub to: Option<(u64, u64)>,
-}
 
 /// Named limits of a connection, in bytes unless said otherwise.
 #[derive(Clone, Debug)]
 pub struct Limits {
     /// Largest frame body, sent or accepted.
     pub max_frame: usize,
-    /// Bytes queued for sending on one connection; beyond: calls wait, mail is dropped.
+    /// Bytes queued for sending on one connection; beyond: calls wait, mail is dropped, and a
+    /// server whose replies are not read stops reading.
     pub send_queue: usize,
     /// Requests of one connection being served at once; beyond: its socket is not read.
     pub max_calls: usize,
+    /// Bytes of the requests of one connection being served at once; beyond: its socket is not
+    /// read.
+    pub max_call_bytes: usize,
     /// Connections a server accepts at once; beyond: closed at once.
     pub max_connections: usize,
     /// A connection that has not said hello within this time is closed.
     pub hello_timeout: Duration,
+    /// A link gives an attempt to connect, hello included, this long.
+    pub connect_timeout: Duration,
+    /// A link that expects something and hears nothing drops the connection after this long, and
+    /// pings after half of it. An idle link pings after five times this, and a server drops a
+    /// connection it has not heard of for twenty times this.
+    pub idle_limit: Duration,
 }
 
 impl Default for Limits {
@@ -53,8 +76,11 @@ impl Default for Limits {
             max_frame: 10 << 20,
             send_queue: 32 << 20,
             max_calls: 4096,
+            max_call_bytes: 64 << 20,
             max_connections: 1024,
             hello_timeout: Duration::from_secs(5),
+            connect_timeout: Duration::from_millis(1500),
+            idle_limit: Duration::from_secs(1),
         }
     }
 }
@@ -69,27 +95,11 @@ pub trait Service: Send + Sync + 'static {
     /// A one-way message. Must not block.
     fn mail(&self, peer: &Hello, channel: u8, body: Bytes);
     /// A request. `deadline` is what remains of the caller's time.
+    ///
+    /// The future is polled first in the order of arrival, then runs concurrently with others. It
+    /// is dropped unfinished when the deadline has passed or the connection is gone. The body is
+    /// a slice of a read buffer of 64 KiB or more: copy what is kept for long.
     fn call(&self, peer: &Hello, channel: u8, deadline: Duration, body: Bytes) -> BoxFuture<Bytes>;
-}
-
-/// A listening server.
-pub struct Server {}
-
-impl Server {
-    /// Binds. The error names the address.
-    pub async fn bind(addr: &str, limits: Limits) -> std::io::Result<Server> {
-        let _ = (addr, limits);
-        todo!()
-    }
-    /// The bound address.
-    pub fn local_addr(&self) -> SocketAddr {
-        todo!()
-    }
-    /// Serves until the future is dropped; then closes all connections.
-    pub async fn serve(self, service: Arc<dyn Service>) {
-        let _ = service;
-        todo!()
-    }
 }
 
 /// Why a call has no answer.
@@ -127,48 +137,4 @@ pub enum CallError {
         /// The limit.
         limit: usize,
     },
-}
-
-/// An outgoing connection that is made on demand and made again, resolving the host name afresh,
-/// after it broke. Cheap to clone; concurrent calls are multiplexed.
-#[derive(Clone)]
-pub struct Link {}
-
-impl Link {
-    /// A link to `target` ("host:port"). `hello` is asked for at each connection. `check` judges
-    /// the peer's hello.
-    pub fn new(
-        target: impl Into<String>,
-        limits: Limits,
-        hello: Arc<dyn Fn() -> Hello + Send + Sync>,
-        check: Arc<dyn Fn(&Hello) -> Result<(), String> + Send + Sync>,
-    ) -> Link {
-        let _ = (target.into(), limits, hello, check);
-        todo!()
-    }
-    /// The address given.
-    pub fn target(&self) -> &str {
-        todo!()
-    }
-    /// The peer's hello of the present connection, if connected.
-    pub fn peer(&self) -> Option<Hello> {
-        todo!()
-    }
-    /// Sends a request and waits for the reply, at most `deadline`. Cancellation-safe: a dropped
-    /// call leaves the connection usable.
-    pub async fn call(
-        &self,
-        channel: u8,
-        body: Bytes,
-        deadline: Duration,
-    ) -> Result<Bytes, CallError> {
-        let _ = (channel, body, deadline);
-        todo!()
-    }
-    /// Sends one-way mail if the connection is up and its queue has room; otherwise starts to
-    /// connect and drops the mail. True when queued.
-    pub fn mail(&self, channel: u8, body: Bytes) -> bool {
-        let _ = (channel, body);
-        todo!()
-    }
 }

@@ -1,0 +1,232 @@
+//! Accepting connections, and the hello of each.
+
+use super::frame::{FrameError, Head, Kind};
+use super::hello::{Hello, MAX_HELLO, PROTOCOL, common_protocol};
+use super::serving::Serving;
+use super::wire::{Wire, WireError};
+use super::{Limits, Service};
+use crate::clock::{Duration, Instant, now};
+use bytes::Bytes;
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::AbortHandle;
+use tokio::time::{sleep, timeout};
+use tracing::{debug, warn};
+
+/// After a failed accept (say, out of file descriptors) this long passes before the next.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// At most one warning per server and this time: garbage on the port cannot fill a disk.
+const WARN_EVERY: Duration = Duration::from_secs(1);
+
+/// A listening server.
+pub struct Server {
+    listener: TcpListener,
+    addr: SocketAddr,
+    limits: Limits,
+}
+
+impl Server {
+    /// Binds. The error names the address.
+    pub async fn bind(addr: &str, limits: Limits) -> io::Result<Server> {
+        let name = |e: io::Error| io::Error::new(e.kind(), format!("cannot listen on {addr}: {e}"));
+        let listener = TcpListener::bind(addr).await.map_err(name)?;
+        let addr = listener.local_addr().map_err(name)?;
+        Ok(Server {
+            listener,
+            addr,
+            limits,
+        })
+    }
+
+    /// The bound address.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Serves until the future is dropped; then closes all connections.
+    pub async fn serve(self, service: Arc<dyn Service>) {
+        let house = Arc::new(House {
+            service,
+            limits: self.limits,
+            quiet: Mutex::new(Quiet {
+                last: None,
+                suppressed: 0,
+            }),
+        });
+        let open = Open(Arc::new(Mutex::new(BTreeMap::new())));
+        let mut number = 0u64;
+        loop {
+            let (stream, peer) = match self.listener.accept().await {
+                Ok(accepted) => accepted,
+                Err(e) => {
+                    house.warn(|| format!("{}: cannot accept: {e}", self.addr));
+                    sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            };
+            let mut connections = open.lock();
+            if connections.len() >= house.limits.max_connections {
+                house.warn(|| {
+                    format!(
+                        "{peer}: closed: all {} connections are taken",
+                        house.limits.max_connections
+                    )
+                });
+                continue;
+            }
+            number += 1;
+            // Inserted before the task can remove itself: it needs the lock held here.
+            let leave = Leave {
+                number,
+                open: open.0.clone(),
+            };
+            let task = tokio::spawn(connection(stream, peer, house.clone(), leave));
+            connections.insert(number, task.abort_handle());
+        }
+    }
+}
+
+/// What the connections of a server share.
+struct House {
+    service: Arc<dyn Service>,
+    limits: Limits,
+    quiet: Mutex<Quiet>,
+}
+
+struct Quiet {
+    last: Option<Instant>,
+    suppressed: u64,
+}
+
+impl House {
+    fn warn(&self, text: impl FnOnce() -> String) {
+        let mut quiet = self.quiet.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = now();
+        if quiet
+            .last
+            .is_some_and(|last| at.duration_since(last) < WARN_EVERY)
+        {
+            quiet.suppressed += 1;
+            return;
+        }
+        quiet.last = Some(at);
+        match std::mem::take(&mut quiet.suppressed) {
+            0 => warn!("{}", text()),
+            n => warn!("{} ({n} warnings like this were not logged)", text()),
+        }
+    }
+}
+
+type Connections = Arc<Mutex<BTreeMap<u64, AbortHandle>>>;
+
+/// The open connections; ends them when dropped.
+struct Open(Connections);
+
+impl Open {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, AbortHandle>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        let connections = std::mem::take(&mut *self.lock());
+        for task in connections.into_values() {
+            task.abort();
+        }
+    }
+}
+
+/// Takes a connection off the list, however it ended.
+struct Leave {
+    number: u64,
+    open: Connections,
+}
+
+impl Drop for Leave {
+    fn drop(&mut self) {
+        self.open
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&self.number);
+    }
+}
+
+async fn connection(stream: TcpStream, addr: SocketAddr, house: Arc<House>, leave: Leave) {
+    let ended = match timeout(house.limits.hello_timeout, greet(stream, &house)).await {
+        Ok(Ok((wire, peer, own))) => {
+            debug!("{addr}: connected: {peer:?}");
+            let limits = house.limits.clone();
+            Serving::new(wire, house.service.clone(), limits, peer, own)
+                .run()
+                .await
+        }
+        Ok(Err(Greeting::Wire(e))) => e,
+        Ok(Err(Greeting::Refused(reason))) => {
+            house.warn(|| format!("{addr}: refused: {reason}"));
+            return;
+        }
+        Err(_) => {
+            house.warn(|| {
+                format!(
+                    "{addr}: closed: no hello for {:?}",
+                    house.limits.hello_timeout
+                )
+            });
+            return;
+        }
+    };
+    match ended {
+        WireError::Frame(e) => house.warn(|| format!("{addr}: closed: {e}")),
+        e => debug!("{addr}: ended: {e}"),
+    }
+    drop(leave);
+}
+
+enum Greeting {
+    Wire(WireError),
+    Refused(String),
+}
+
+impl<E: Into<WireError>> From<E> for Greeting {
+    fn from(e: E) -> Self {
+        Greeting::Wire(e.into())
+    }
+}
+
+/// Hears the peer's hello and answers it.
+async fn greet(stream: TcpStream, house: &House) -> Result<(Wire, Hello, Hello), Greeting> {
+    // Frames are gathered into large writes already; waiting for more only adds latency.
+    stream.set_nodelay(true)?;
+    let mut wire = Wire::new(stream, MAX_HELLO);
+    let frame = wire.receive().await?;
+    if frame.head.kind != Kind::Hello {
+        Err(FrameError::Unexpected {
+            expected: "a hello",
+            found: frame.head.kind,
+        })?;
+    }
+    let peer = Hello::from_bytes(&frame.body)?;
+    let judged =
+        common_protocol(PROTOCOL, peer.protocol).and_then(|_| house.service.welcome(&peer));
+    match judged {
+        Ok(own) => {
+            wire.send(Head::plain(Kind::Hello, 0), own.to_bytes())
+                .await?;
+            wire.set_max_frame(house.limits.max_frame);
+            Ok((wire, peer, own))
+        }
+        Err(mut reason) => {
+            while reason.len() > MAX_HELLO {
+                reason.pop();
+            }
+            wire.send(Head::plain(Kind::Refused, 0), Bytes::from(reason.clone()))
+                .await?;
+            Err(Greeting::Refused(reason))
+        }
+    }
+}

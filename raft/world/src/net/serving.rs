@@ -1,0 +1,396 @@
+//! One accepted connection after its hellos: a single task reads, dispatches and writes.
+
+use super::frame::{Frame, FrameError, Head, Kind};
+use super::inject::{self, Passing, Verdict};
+use super::wire::{Wire, WireError};
+use super::{BoxFuture, Hello, Limits, Service};
+use crate::clock::{Duration, Instant, now};
+use bytes::Bytes;
+use std::collections::{BTreeMap, VecDeque};
+use std::future::poll_fn;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+use tokio::task::AbortHandle;
+use tokio::time::{Interval, MissedTickBehavior, interval};
+use tracing::error;
+
+/// Ticks per `idle_limit`.
+pub(super) const TICKS: u32 = 4;
+
+/// Ticks without a sign of life after which a server drops a connection.
+const SILENT_TICKS: u32 = 20 * TICKS;
+
+/// A timer that ticks `TICKS` times per `idle_limit`; missed ticks collapse into one, so that a
+/// process that stood still does not take its peers for dead.
+pub(super) fn ticker(idle_limit: Duration) -> Interval {
+    let mut ticker = interval((idle_limit / TICKS).max(Duration::from_millis(1)));
+    ticker.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticker
+}
+
+/// Where request tasks lay their replies.
+#[derive(Default)]
+struct Desk(Mutex<DeskState>);
+
+#[derive(Default)]
+struct DeskState {
+    finished: Vec<Finished>,
+    waker: Option<Waker>,
+}
+
+struct Finished {
+    /// Of the request, in order of arrival.
+    serial: u64,
+    /// `None`: the task ended without one, by a panic.
+    reply: Option<Reply>,
+}
+
+struct Reply {
+    channel: u8,
+    id: u64,
+    body: Bytes,
+    judged: bool,
+}
+
+impl Desk {
+    fn lock(&self) -> MutexGuard<'_, DeskState> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lay(&self, finished: Finished) {
+        let mut state = self.lock();
+        state.finished.push(finished);
+        let waker = state.waker.take();
+        drop(state);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+}
+
+/// Reports a request as ended even when its task panics.
+struct Ending {
+    desk: Arc<Desk>,
+    finished: Option<Finished>,
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        if let Some(finished) = self.finished.take() {
+            self.desk.lay(finished);
+        }
+    }
+}
+
+struct Running {
+    task: AbortHandle,
+    expires: Instant,
+    bytes: usize,
+}
+
+pub(super) struct Serving {
+    wire: Wire,
+    service: Arc<dyn Service>,
+    limits: Limits,
+    peer: Hello,
+    own: Hello,
+    desk: Arc<Desk>,
+    /// Spare vector that takes turns with the desk's.
+    scratch: Vec<Finished>,
+    running: BTreeMap<u64, Running>,
+    running_bytes: usize,
+    serial: u64,
+    replies: VecDeque<Reply>,
+    reply_bytes: usize,
+    ticker: Interval,
+    silent_ticks: u32,
+    asked: bool,
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        for running in self.running.values() {
+            running.task.abort();
+        }
+    }
+}
+
+impl Serving {
+    pub(super) fn new(
+        wire: Wire,
+        service: Arc<dyn Service>,
+        limits: Limits,
+        peer: Hello,
+        own: Hello,
+    ) -> Self {
+        let ticker = ticker(limits.idle_limit);
+        Serving {
+            wire,
+            service,
+            limits,
+            peer,
+            own,
+            desk: Arc::default(),
+            scratch: Vec::new(),
+            running: BTreeMap::new(),
+            running_bytes: 0,
+            serial: 0,
+            replies: VecDeque::new(),
+            reply_bytes: 0,
+            ticker,
+            silent_ticks: 0,
+            asked: false,
+        }
+    }
+
+    /// Serves until the connection ends; says why it did.
+    pub(super) async fn run(mut self) -> WireError {
+        match poll_fn(|cx| self.poll(cx)).await {
+            Ok(never) => match never {},
+            Err(e) => e,
+        }
+    }
+
+    /// Whether a limit forbids to take another request.
+    fn is_full(&self) -> bool {
+        self.running.len() >= self.limits.max_calls
+            || self.running_bytes >= self.limits.max_call_bytes
+            || self.reply_bytes >= self.limits.send_queue
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<std::convert::Infallible, WireError>> {
+        loop {
+            let mut again = self.read(cx)?;
+            let full = self.is_full();
+            self.collect(cx);
+            self.write(cx)?;
+            again |= full && !self.is_full();
+            while self.ticker.poll_tick(cx).is_ready() {
+                self.tick()?;
+                again = true;
+            }
+            if !again {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    /// Reads and dispatches; true when there may be more to read at once.
+    fn read(&mut self, cx: &mut Context<'_>) -> Result<bool, WireError> {
+        let at = now();
+        while !self.is_full() {
+            match self.wire.next_frame()? {
+                Some(frame) => self.dispatch(frame, at)?,
+                None => match self.wire.poll_fill(cx) {
+                    Poll::Ready(filled) => {
+                        filled?;
+                        self.asked = true;
+                        // What was read is served and answered before more is read.
+                        while !self.is_full()
+                            && let Some(frame) = self.wire.next_frame()?
+                        {
+                            self.dispatch(frame, at)?;
+                        }
+                        return Ok(true);
+                    }
+                    Poll::Pending => return Ok(false),
+                },
+            }
+        }
+        Ok(false)
+    }
+
+    fn dispatch(&mut self, frame: Frame, at: Instant) -> Result<(), WireError> {
+        let Frame { head, body } = frame;
+        match head.kind {
+            Kind::Mail => self.service.mail(&self.peer, head.channel, body),
+            Kind::Request => self.request(head, body, at),
+            Kind::Ping => self.wire.put_sign(Kind::Pong),
+            found => {
+                let expected = "a request, mail or a ping";
+                return Err(FrameError::Unexpected { expected, found }.into());
+            }
+        }
+        Ok(())
+    }
+
+    fn request(&mut self, head: Head, body: Bytes, at: Instant) {
+        let deadline = Duration::from_millis(head.deadline_ms.into());
+        let bytes = body.len();
+        let mut future = self.service.call(&self.peer, head.channel, deadline, body);
+        // Polled once here: requests reach the service in the order they came, and one that is
+        // answered at once needs no task. The task's own first poll registers a real waker.
+        let mut context = Context::from_waker(Waker::noop());
+        let reply = |body| Reply {
+            channel: head.channel,
+            id: head.id,
+            body,
+            judged: false,
+        };
+        if let Poll::Ready(body) = future.as_mut().poll(&mut context) {
+            self.enqueue(reply(body));
+            return;
+        }
+        self.serial += 1;
+        let task = tokio::spawn(serve_one(future, self.serial, head, self.desk.clone()));
+        let running = Running {
+            task: task.abort_handle(),
+            expires: at + deadline,
+            bytes,
+        };
+        self.running_bytes += bytes;
+        self.running.insert(self.serial, running);
+    }
+
+    /// Takes the finished replies off the desk, and asks to be woken for the next.
+    fn collect(&mut self, cx: &mut Context<'_>) {
+        let mut finished = std::mem::take(&mut self.scratch);
+        {
+            let mut desk = self.desk.lock();
+            std::mem::swap(&mut desk.finished, &mut finished);
+            if !desk.waker.as_ref().is_some_and(|w| w.will_wake(cx.waker())) {
+                desk.waker = Some(cx.waker().clone());
+            }
+        }
+        for Finished { serial, reply } in finished.drain(..) {
+            if let Some(running) = self.running.remove(&serial) {
+                self.running_bytes -= running.bytes;
+            }
+            if let Some(reply) = reply {
+                self.enqueue(reply);
+            }
+        }
+        self.scratch = finished;
+    }
+
+    fn enqueue(&mut self, reply: Reply) {
+        if reply.body.len() > self.limits.max_frame {
+            let (size, limit) = (reply.body.len(), self.limits.max_frame);
+            error!("reply of {size} bytes dropped: the limit of a frame is {limit}");
+            return;
+        }
+        self.reply_bytes += reply.body.len();
+        self.replies.push_back(reply);
+    }
+
+    fn write(&mut self, cx: &mut Context<'_>) -> Result<(), WireError> {
+        loop {
+            while self.wire.has_room()
+                && let Some(reply) = self.replies.pop_front()
+            {
+                self.reply_bytes -= reply.body.len();
+                self.put(reply)?;
+            }
+            match self.wire.poll_write(cx)? {
+                Poll::Pending => return Ok(()),
+                Poll::Ready(()) if self.replies.is_empty() => {
+                    return match self.wire.poll_flush(cx) {
+                        Poll::Ready(result) => Ok(result?),
+                        Poll::Pending => Ok(()),
+                    };
+                }
+                Poll::Ready(()) => {}
+            }
+        }
+    }
+
+    fn put(&mut self, reply: Reply) -> Result<(), WireError> {
+        let head = Head {
+            kind: Kind::Reply,
+            channel: reply.channel,
+            id: reply.id,
+            deadline_ms: 0,
+        };
+        let verdict = match reply.judged {
+            true => Verdict::Pass,
+            false => inject::judge(&Passing {
+                from: &self.own,
+                to: &self.peer,
+                channel: reply.channel,
+                kind: Kind::Reply,
+                size: reply.body.len(),
+            }),
+        };
+        match verdict {
+            Verdict::Pass => self.wire.put(head, reply.body),
+            Verdict::Drop => {}
+            Verdict::Duplicate => {
+                self.wire.put(head, reply.body.clone());
+                self.reply_bytes += reply.body.len();
+                self.replies.push_front(Reply {
+                    judged: true,
+                    ..reply
+                });
+            }
+            Verdict::Delay(time) => {
+                let desk = self.desk.clone();
+                let reply = Reply {
+                    judged: true,
+                    ..reply
+                };
+                tokio::spawn(async move {
+                    tokio::time::sleep(time).await;
+                    // Serial 0 is no request's.
+                    desk.lay(Finished {
+                        serial: 0,
+                        reply: Some(reply),
+                    });
+                });
+            }
+            Verdict::Reset => return Err(WireError::Reset),
+        }
+        Ok(())
+    }
+
+    fn tick(&mut self) -> Result<(), WireError> {
+        // A request past its deadline is of no use to anybody, and its place is.
+        let at = now();
+        let freed = &mut self.running_bytes;
+        self.running.retain(|_, running| {
+            let keep = at <= running.expires;
+            if !keep {
+                *freed -= running.bytes;
+                running.task.abort();
+            }
+            keep
+        });
+        let full = self.is_full();
+        if std::mem::take(&mut self.wire.heard) || full {
+            self.silent_ticks = 0;
+        } else {
+            self.silent_ticks += 1;
+            if self.silent_ticks >= SILENT_TICKS {
+                return Err(WireError::Silent(
+                    self.limits.idle_limit * (SILENT_TICKS / TICKS),
+                ));
+            }
+        }
+        let spoke = std::mem::take(&mut self.wire.spoke);
+        if !spoke && !self.wire.is_blocked() && (full || std::mem::take(&mut self.asked)) {
+            self.wire.put_sign(Kind::Pong);
+            self.wire.spoke = false;
+        }
+        Ok(())
+    }
+}
+
+async fn serve_one(future: BoxFuture<Bytes>, serial: u64, head: Head, desk: Arc<Desk>) {
+    let mut ending = Ending {
+        desk,
+        finished: Some(Finished {
+            serial,
+            reply: None,
+        }),
+    };
+    let body = future.await;
+    let reply = Reply {
+        channel: head.channel,
+        id: head.id,
+        body,
+        judged: false,
+    };
+    ending.finished = Some(Finished {
+        serial,
+        reply: Some(reply),
+    });
+}
