@@ -163,14 +163,7 @@ async fn connect(shared: &Shared) -> Result<(Wire, Hello, Hello), Failure> {
     let stream = TcpStream::connect(shared.target.as_str())
         .await
         .map_err(io)?;
-    // A connection to a local port of the ephemeral range where nobody listens may find itself.
-    if let (Ok(from), Ok(to)) = (stream.local_addr(), stream.peer_addr())
-        && from == to
-    {
-        return Err(Failure::NotConnected(
-            "connected to itself: nobody listens".into(),
-        ));
-    }
+    let addresses = (stream.local_addr().ok(), stream.peer_addr().ok());
     stream.set_nodelay(true).map_err(io)?;
     let own = (shared.hello)();
     let mut wire = Wire::new(stream, MAX_HELLO);
@@ -190,6 +183,12 @@ async fn connect(shared: &Shared) -> Result<(Wire, Hello, Hello), Failure> {
         }
     }
     let peer = Hello::from_bytes(&body).map_err(WireError::from)?;
+    // A connection to a local port of the ephemeral range where nobody listens may find itself.
+    if peer == own && addresses.0 == addresses.1 {
+        return Err(Failure::NotConnected(
+            "connected to itself: nobody listens".into(),
+        ));
+    }
     common_protocol(own.protocol, peer.protocol).map_err(Failure::Refused)?;
     (shared.check)(&peer).map_err(Failure::Refused)?;
     wire.set_max_frame(shared.limits.max_frame);
