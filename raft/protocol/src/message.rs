@@ -131,6 +131,19 @@ impl Message {
             | Message::ReadIndexReply { term, .. } => *term,
         }
     }
+
+    /// True when there are entries in it.
+    pub fn carries_entries(&self) -> bool {
+        matches!(self, Message::Append { entries, .. } if !entries.is_empty())
+    }
+
+    /// Bytes that count against limits: the entries and a fixed 64 for the rest.
+    pub fn size(&self) -> usize {
+        64 + match self {
+            Message::Append { entries, .. } => entries.iter().map(Entry::size).sum(),
+            _ => 0,
+        }
+    }
 }
 
 /// What came of an append.

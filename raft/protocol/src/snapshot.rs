@@ -25,8 +25,9 @@ impl Core {
             // The match index waits for the follower's own word.
             Some(index) => p.probe(index.min(last) + 1),
             None => {
-                // Not again before the follower is heard from.
-                p.probe(p.matched + 1);
+                // Not again before the follower is heard from; and then from the log's end, for it
+                // may have refused the snapshot because it is past it.
+                p.probe(last + 1);
                 p.paused = true;
             }
         }
