@@ -1,7 +1,24 @@
 //! Who a data directory belongs to: disk id, cluster, group, node; boots; birth.
+//!
+//! ```text
+//! IDENTITY:  0 "HFIDENTY"   8 format version u32   12 body length u32
+//!            16 crc32 of the 16 bytes before and the body   20 body
+//!   body     postcard of a versioned enum
+//! ```
+//!
+//! The file is always replaced as a whole: a temporary file, synced, renamed, directory synced.
 
 use std::collections::BTreeMap;
+use std::io;
 use world::disk::{DirLock, Disk};
+
+/// The file, at the root of the data directory.
+pub const FILE: &str = "IDENTITY";
+/// A longer file is none of ours.
+const MAX_FILE_BYTES: usize = 1 << 20;
+const MAGIC: [u8; 8] = *b"HFIDENTY";
+const FORMAT_VERSION: u32 = 1;
+const PREFIX: usize = 20;
 
 /// Contents of the identity file (versioned, checksummed, replaced atomically).
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -21,10 +38,17 @@ pub struct Identity {
     /// True once every initial member had answered that it never met this node under another
     /// disk; only then may it vote. A later member is born by its log.
     pub born: bool,
+    /// The initial members and their disks, this node included; empty until born.
+    pub initial: BTreeMap<u64, u128>,
     /// Disks under which other nodes of the group were met: node -> disk.
     pub met: BTreeMap<u64, u128>,
     /// Highest boot number and its nonce seen per peer disk: disk -> (boot, nonce).
     pub boots: BTreeMap<u128, (u64, u64)>,
+}
+
+#[derive(serde::Serialize, serde::Deserialize)]
+enum Versioned {
+    V1(Identity),
 }
 
 /// Why a directory is refused.
@@ -56,21 +80,152 @@ pub enum IdentityError {
         /// Why.
         reason: String,
     },
-    /// The disk failed.
-    #[error(transparent)]
-    Io(#[from] std::io::Error),
+    /// It holds data, and no identity file that says whose.
+    #[error(
+        "{path} holds {found} but no {FILE} file: it is not known whose data these are; restore the file, or start with an empty directory"
+    )]
+    Missing {
+        /// The directory.
+        path: String,
+        /// What is there.
+        found: String,
+    },
+    /// The disk failed, or the directory may not be written.
+    #[error("data directory {path}: {source}")]
+    Io {
+        /// The directory.
+        path: String,
+        /// The error; it names operation and file.
+        source: io::Error,
+    },
+}
+
+fn name_of(group: u64, node: u64) -> String {
+    match group {
+        0 => format!("node {node} of the controllers"),
+        group => format!("node {node} of group {group}"),
+    }
+}
+
+fn io_error(disk: &Disk) -> impl Fn(io::Error) -> IdentityError {
+    let path = disk.path("").display().to_string();
+    move |source| IdentityError::Io {
+        path: path.clone(),
+        source,
+    }
 }
 
 /// Opens (or makes) the identity of a data directory, counts the boot and syncs it. Blocking.
+///
+/// The lock is taken first and held as long as the guard lives.
 pub fn open(disk: &Disk, group: u64, node: u64) -> Result<(Identity, DirLock), IdentityError> {
-    let _ = (disk, group, node);
-    todo!()
+    let failed = io_error(disk);
+    let lock = disk.lock().map_err(|error| match error.kind() {
+        io::ErrorKind::WouldBlock => IdentityError::InUse {
+            path: disk.path("").display().to_string(),
+        },
+        _ => failed(error),
+    })?;
+    let mut identity = match disk.read(FILE, MAX_FILE_BYTES) {
+        Ok(bytes) => decode(&bytes).map_err(|reason| damaged(disk, reason))?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => make(disk, group, node)?,
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+            return Err(damaged(disk, error.to_string()));
+        }
+        Err(error) => return Err(failed(error)),
+    };
+    if (identity.group, identity.node) != (group, node) {
+        return Err(IdentityError::Foreign {
+            path: disk.path(FILE).display().to_string(),
+            found: name_of(identity.group, identity.node),
+            expected: name_of(group, node),
+        });
+    }
+    identity.boot += 1;
+    identity.nonce = world::entropy::random_u64();
+    save(disk, &identity)?;
+    Ok((identity, lock))
+}
+
+/// An identity for a directory that holds nothing yet.
+fn make(disk: &Disk, group: u64, node: u64) -> Result<Identity, IdentityError> {
+    let names = disk.list("").map_err(io_error(disk))?;
+    let is_data = |name: &&String| {
+        name.as_str() == "log" || name.as_str() == "CURRENT" || name.starts_with("state-")
+    };
+    if let Some(found) = names.iter().find(is_data) {
+        return Err(IdentityError::Missing {
+            path: disk.path("").display().to_string(),
+            found: found.clone(),
+        });
+    }
+    Ok(Identity {
+        disk: world::entropy::random_u128(),
+        cluster: None,
+        group,
+        node,
+        boot: 0,
+        nonce: 0,
+        born: false,
+        initial: BTreeMap::new(),
+        met: BTreeMap::new(),
+        boots: BTreeMap::new(),
+    })
 }
 
 /// Replaces the identity durably. Blocking.
 pub fn save(disk: &Disk, identity: &Identity) -> Result<(), IdentityError> {
-    let _ = (disk, identity);
-    todo!()
+    let failed = io_error(disk);
+    let bytes = encode(identity).map_err(|e| failed(io::Error::other(e)))?;
+    disk.write_atomic(FILE, &bytes).map_err(failed)
+}
+
+fn damaged(disk: &Disk, reason: String) -> IdentityError {
+    IdentityError::Damaged {
+        path: disk.path(FILE).display().to_string(),
+        reason,
+    }
+}
+
+fn checksum(prefix: &[u8], body: &[u8]) -> [u8; 4] {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(prefix);
+    hasher.update(body);
+    hasher.finalize().to_le_bytes()
+}
+
+fn encode(identity: &Identity) -> Result<Vec<u8>, postcard::Error> {
+    let body = postcard::to_stdvec(&Versioned::V1(identity.clone()))?;
+    let mut bytes = MAGIC.to_vec();
+    bytes.extend_from_slice(&FORMAT_VERSION.to_le_bytes());
+    bytes.extend_from_slice(&(body.len() as u32).to_le_bytes());
+    bytes.extend_from_slice(&checksum(&bytes, &body));
+    bytes.extend_from_slice(&body);
+    Ok(bytes)
+}
+
+fn decode(bytes: &[u8]) -> Result<Identity, String> {
+    let Some((prefix, body)) = bytes.split_at_checked(PREFIX) else {
+        return Err(format!("{} bytes are too few", bytes.len()));
+    };
+    let word = |at: usize| {
+        let bytes = prefix[at..at + 4].try_into().expect("four bytes");
+        u32::from_le_bytes(bytes)
+    };
+    if prefix[..8] != MAGIC {
+        return Err("it does not begin as an identity file does".into());
+    }
+    if word(12) as usize != body.len() || checksum(&prefix[..16], body) != prefix[16..] {
+        return Err("its length or checksum is wrong".into());
+    }
+    if word(8) != FORMAT_VERSION {
+        return Err(format!("format {} is not known to this program", word(8)));
+    }
+    match postcard::take_from_bytes(body) {
+        Ok((Versioned::V1(identity), [])) => Ok(identity),
+        Ok(_) => Err("bytes follow its contents".into()),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 /// What a peer's hello says about its disk, judged against what was met before.
@@ -86,9 +241,51 @@ pub enum Meeting {
 
 impl Identity {
     /// Judges and records that `node` shows up with `disk`, `boot` and `nonce`: another disk than
-    /// before, a lower boot, or the same boot with another nonce is refused.
+    /// before, a disk known as another node's, a lower boot, or the same boot with another nonce
+    /// (an older image of the disk was started) is refused.
     pub fn meet(&mut self, node: u64, disk: u128, boot: u64, nonce: u64) -> Meeting {
-        let _ = (node, disk, boot, nonce);
-        todo!()
+        let who = name_of(self.group, node);
+        if node == self.node || disk == self.disk {
+            if (node, disk, boot, nonce) == (self.node, self.disk, self.boot, self.nonce) {
+                return Meeting::Known;
+            }
+            return Meeting::Refused(format!(
+                "{who} with disk {disk:032x}, boot {boot}, is a copy of this node: {}, disk {:032x}, boot {}",
+                name_of(self.group, self.node),
+                self.disk,
+                self.boot
+            ));
+        }
+        if let Some(known) = self.met.get(&node).filter(|known| **known != disk) {
+            return Meeting::Refused(format!(
+                "{who} was met with disk {known:032x} and shows up with disk {disk:032x}: a member \
+                 whose directory was emptied does not come back under its old number"
+            ));
+        }
+        if let Some((other, _)) = self.met.iter().find(|(n, d)| **n != node && **d == disk) {
+            return Meeting::Refused(format!(
+                "{who} shows up with disk {disk:032x}, which is that of {}: a copied directory",
+                name_of(self.group, *other)
+            ));
+        }
+        match self.boots.get(&disk) {
+            Some((seen, _)) if boot < *seen => Meeting::Refused(format!(
+                "{who} shows up in boot {boot} of its disk and was met in boot {seen}: an older image of the disk"
+            )),
+            Some((seen, known)) if boot == *seen && nonce != *known => Meeting::Refused(format!(
+                "{who} shows up in boot {boot} of its disk with nonce {nonce:016x} and was met in \
+                     the same boot with nonce {known:016x}: an older image of the disk"
+            )),
+            Some((seen, _)) if boot == *seen && self.met.contains_key(&node) => Meeting::Known,
+            _ => {
+                self.met.insert(node, disk);
+                self.boots.insert(disk, (boot, nonce));
+                Meeting::Updated
+            }
+        }
     }
 }
+
+#[cfg(test)]
+#[path = "identity_tests.rs"]
+mod tests;

@@ -1,13 +1,87 @@
 //! The log on disk: segment files of checksummed batches.
+//!
+//! # The bytes
+//!
+//! ```text
+//! log/0000000000000007.seg                        numbers in sequence, 16 decimal digits
+//! log/new.tmp, log/spare.tmp                      not yet part of the log; removed at start
+//!
+//! segment:  | header | header again | record | record | … | zeros … |
+//!           0        4096           8192     (each at a multiple of 512)   length
+//!
+//! header:   0 "HOLDFLOG"   8 format version u32   12 body length u32   16 segment id u128
+//!           32 crc32 u32   36 body, zero-padded to 4096
+//!   body    postcard of a versioned enum: owner (group, node, disk), number, kind (normal or
+//!           reset), length of the file, hard state, log base, and, before the first record,
+//!           the batch number and the last (index, term)
+//!
+//! record:   0 "BTCH"             4 crc32 of the header's rest     8 body length u32
+//!           12 crc32 of the body 16 batch number   24 term        32 vote (0: none)
+//!           40 abstains (0 or 1) 48 its term       56 its index   64 last index after it
+//!           72 its term          80 its own offset 88 zero        96 body, zero-padded to 512
+//!   body    postcard of a versioned enum: a new base, if any; runs of entries
+//! ```
+//!
+//! Numbers are little endian. Every crc32 begins with the segment's random id, so that a value
+//! chosen by a client, which may contain what looks like a record, is not taken for one.
+//!
+//! # How it is written
+//!
+//! One batch is one record, one write and one fdatasync, begun only after the one before had
+//! returned. So a power failure can hurt the last record alone. Files are append-only: a
+//! conflicting suffix is superseded by a later batch and never cut in place. A file has its full
+//! length, and the space next to be used is zeros (written ahead by [`Log::prepare`]), so that a
+//! sync changes no metadata. A file becomes part of the log by a rename after its header is
+//! synced, and is used only after the directory is synced too.
+//!
+//! # How it is read
+//!
+//! A record that is missing or bad is a *torn tail* if nothing valid was written after it: it is
+//! overwritten with zeros, and the zeros synced, before anything is appended. If a later record
+//! header, or a later segment, is valid, or the file was truncated, the bad record was synced
+//! once: this is *damage*. The log is then cut there and the node abstains from voting until its
+//! log matches a leader's again; cut and abstention are one new segment that hides the older
+//! ones from the moment of its rename. A crash before that finds the damage again.
+//!
+//! When no term can be known any more (the newest segment holds data and both copies of its
+//! header are unreadable, or all segments are gone though the state says there was a log), the
+//! log refuses to open: with a term that may be too low the node could acknowledge entries to a
+//! deposed leader, and abstaining does not prevent that.
+//!
+//! # Assumptions
+//!
+//! - A sector of 512 bytes is written wholly or not at all, or reads back as neither; a write
+//!   leaves other sectors alone.
+//! - What fdatasync, or a directory's fsync, confirmed survives a power failure.
+//! - After a failed write or sync nothing is known: the log is not used again.
+//! - Rot in the very last record, with nothing written after it, cannot be told from a torn write.
+//!   [`Log::seal`] makes the data of an idle log provable.
 
+mod format;
+mod recover;
+mod segment;
+
+pub use format::MAX_BATCH_BYTES;
+
+use format::{DATA_START, Kind, Point, RecordHeader, SECTOR, SegmentHeader};
 use raft_protocol::{Entry, HardState, SnapshotMeta};
+use segment::{Active, DIR, Spare};
+use std::collections::VecDeque;
+use std::io;
 use std::path::PathBuf;
 use world::disk::Disk;
+
+/// Entries kept at a reset are written in records of about this many bytes.
+const RESET_RECORD_BYTES: usize = 1 << 20;
+/// The encoding buffer keeps at most this much between appends.
+const BUFFER_BYTES: usize = 4 << 20;
+/// The smallest segment.
+const MIN_SEGMENT_BYTES: u64 = DATA_START + 8 * SECTOR;
 
 /// Fixed numbers of a log.
 #[derive(Clone, Debug)]
 pub struct LogOptions {
-    /// A segment is closed when it reaches this many bytes.
+    /// Length of a segment file; one is made longer only for a batch that would not fit.
     pub segment_bytes: u64,
     /// Zero-filled ahead in steps of this many bytes.
     pub fill_bytes: u64,
@@ -86,29 +160,63 @@ pub enum LogError {
     Io(#[from] std::io::Error),
 }
 
+/// A segment that is no longer written to.
+#[derive(Clone, Copy, Debug)]
+struct Closed {
+    number: u64,
+    /// The log's last index at its end.
+    last: u64,
+    /// Bytes used.
+    bytes: u64,
+}
+
 /// The log of one replica, in directory `log/` of its disk. Every method blocks and belongs in a
 /// job.
 pub struct Log {
-    _disk: Disk,
+    disk: Disk,
+    owner: LogOwner,
+    options: LogOptions,
+    closed: VecDeque<Closed>,
+    active: Active,
+    spare: Option<Spare>,
+    hard_state: HardState,
+    base: SnapshotMeta,
+    /// Last index and term.
+    last: Point,
+    /// Number of the last batch.
+    batch: u64,
+    /// Nothing was appended since the last empty batch.
+    sealed: bool,
+    /// The first error; nothing is done after it.
+    failed: Option<String>,
+    buffer: Vec<u8>,
 }
 
 impl Log {
     /// Opens, recovers and syncs what it keeps. `stamp` is what the durable state covers
     /// (index 0 on a fresh disk): needed to decide about a kept suffix and about lost state.
+    ///
+    /// When the log ends before the stamp, or has another term at its index (a crash between
+    /// installing a snapshot and the reset of the log), it restarts empty behind the stamp. When
+    /// it reaches through the stamp with the same term, it is kept as it is. When `stamp` lies
+    /// below the returned base, the state is older than what the log still holds: it is lost.
     pub fn open(
         disk: &Disk,
         owner: LogOwner,
         options: LogOptions,
         stamp: &SnapshotMeta,
     ) -> Result<(Log, Recovered), LogError> {
-        let _ = (disk, owner, options, stamp);
-        todo!()
+        recover::open(disk, owner, options, stamp)
     }
 
-    /// Appends one batch and syncs it.
+    /// Appends one batch and syncs it. At most [`MAX_BATCH_BYTES`] encoded.
     pub fn append(&mut self, batch: &Batch) -> Result<(), LogError> {
-        let _ = batch;
-        todo!()
+        self.guarded(|log| {
+            let runs: Vec<&[Entry]> = batch.runs.iter().map(Vec::as_slice).collect();
+            log.write(batch.hard_state, None, &runs)?;
+            log.sealed = false;
+            Ok(())
+        })
     }
 
     /// Starts afresh behind `base` with `suffix`: a new segment of kind reset, synced, directory
@@ -119,29 +227,313 @@ impl Log {
         base: &SnapshotMeta,
         suffix: &[Entry],
     ) -> Result<(), LogError> {
-        let _ = (hard_state, base, suffix);
-        todo!()
+        self.guarded(|log| {
+            let after = Restart {
+                number: log.active.number + 1,
+                batch: log.batch,
+                hard_state,
+                base,
+                suffix,
+            };
+            let (active, batch) = after.write(&log.disk, log.owner, &log.options)?;
+            let mut old: Vec<u64> = log.closed.iter().map(|c| c.number).collect();
+            old.push(log.active.number);
+            log.closed.clear();
+            log.active = active;
+            log.batch = batch;
+            log.hard_state = hard_state;
+            log.base = base.clone();
+            log.last = suffix
+                .last()
+                .map_or((base.index, base.term), |e| (e.index, e.term));
+            log.sealed = true;
+            remove(&log.disk, &old)
+        })
     }
 
     /// The state covers everything through `base.index` durably: removes segments that lie
-    /// wholly below. Returns the base the log now has on disk (it may keep more).
+    /// wholly below, oldest first. The base is durable before the first one goes. Entries at and
+    /// below it may remain on disk; the base is then remembered for the next segment's header.
     pub fn purge(&mut self, base: &SnapshotMeta) -> Result<(), LogError> {
-        let _ = base;
-        todo!()
+        self.guarded(|log| {
+            if base.index <= log.base.index || base.index > log.last.0 {
+                return Ok(());
+            }
+            let covered = |c: &&Closed| c.last <= base.index;
+            let old: Vec<u64> = log
+                .closed
+                .iter()
+                .take_while(covered)
+                .map(|c| c.number)
+                .collect();
+            log.base = base.clone();
+            if old.is_empty() {
+                return Ok(());
+            }
+            log.write(log.hard_state, Some(base), &[])?;
+            log.sealed = true; // an empty batch proves what came before it
+            log.closed.drain(..old.len());
+            remove(&log.disk, &old)
+        })
     }
 
-    /// Writes one empty batch so that the last data at rest are provable; once per idle period.
+    /// Writes one empty batch so that the last data at rest are provable; once per idle period
+    /// (nothing happens when nothing was appended since).
     pub fn seal(&mut self) -> Result<(), LogError> {
-        todo!()
+        self.guarded(|log| {
+            if !log.sealed {
+                log.write(log.hard_state, None, &[])?;
+                log.sealed = true;
+            }
+            Ok(())
+        })
     }
 
-    /// Zero-fills the file ahead if it is due; called off the hot path between appends.
+    /// True when [`Log::prepare`] has something to do.
+    pub fn prepare_due(&self) -> bool {
+        self.failed.is_none() && (self.fill_due() || self.spare_due())
+    }
+
+    /// Zero-fills the file ahead, or makes the next one, if it is due; called off the hot path
+    /// between appends. One step of [`LogOptions::fill_bytes`] with its sync per call.
     pub fn prepare(&mut self) -> Result<(), LogError> {
-        todo!()
+        self.guarded(|log| {
+            if log.fill_due() {
+                let active = &mut log.active;
+                let n = log.options.fill_bytes.min(active.length - active.filled);
+                segment::zero(&active.file, active.filled, n)?;
+                active.file.sync_data()?;
+                active.filled += n;
+            } else if log.spare_due() {
+                let (length, fill) = (log.options.segment_bytes, log.options.fill_bytes);
+                log.spare = Some(segment::make_spare(&log.disk, length, fill)?);
+            }
+            Ok(())
+        })
     }
 
-    /// Bytes of all segment files.
+    /// Bytes used in all segment files.
     pub fn bytes(&self) -> u64 {
-        todo!()
+        self.closed.iter().map(|c| c.bytes).sum::<u64>() + self.active.end
+    }
+
+    fn fill_due(&self) -> bool {
+        let a = &self.active;
+        a.filled < a.length && a.filled - a.end < self.options.fill_bytes
+    }
+
+    fn spare_due(&self) -> bool {
+        let left = self.active.length - self.active.end;
+        self.spare.is_none() && left < self.options.segment_bytes / 2
+    }
+
+    /// After the first error nothing is known about the files: no retry may turn into an
+    /// acknowledgement.
+    fn guarded<T>(
+        &mut self,
+        work: impl FnOnce(&mut Log) -> Result<T, LogError>,
+    ) -> Result<T, LogError> {
+        if let Some(first) = &self.failed {
+            let why = format!("the log is not used after its first error: {first}");
+            return Err(io::Error::other(why).into());
+        }
+        let done = work(self);
+        if let Err(error) = &done {
+            self.failed = Some(error.to_string());
+        }
+        done
+    }
+
+    /// Writes one record and syncs it.
+    fn write(
+        &mut self,
+        hard_state: HardState,
+        base: Option<&SnapshotMeta>,
+        runs: &[&[Entry]],
+    ) -> Result<(), LogError> {
+        let mut last = self.last;
+        for run in runs.iter().filter(|run| !run.is_empty()) {
+            let first = run[0].index;
+            let consecutive = run.windows(2).all(|w| w[1].index == w[0].index + 1);
+            if first <= self.base.index || first > last.0 + 1 || !consecutive {
+                return Err(refuse(format!(
+                    "entries from {first} do not continue a log of {} to {}",
+                    self.base.index, last.0
+                )));
+            }
+            last = run.last().map_or(last, |e| (e.index, e.term));
+        }
+        let header = RecordHeader {
+            body_len: 0,
+            body_crc: 0,
+            number: self.batch + 1,
+            hard_state,
+            last,
+        };
+        let mut span = self.encode(&header, base, runs)?;
+        if self.active.end + span > self.active.length {
+            self.roll(span)?;
+            span = self.encode(&header, base, runs)?; // its place and key are others now
+        }
+        let active = &mut self.active;
+        active.file.write_all_at(&self.buffer, active.end)?;
+        active.file.sync_data()?;
+        active.end += span;
+        active.filled = active.filled.max(active.end);
+        self.buffer.clear();
+        self.buffer.shrink_to(BUFFER_BYTES);
+        self.batch += 1;
+        self.hard_state = hard_state;
+        self.last = last;
+        Ok(())
+    }
+
+    fn encode(
+        &mut self,
+        header: &RecordHeader,
+        base: Option<&SnapshotMeta>,
+        runs: &[&[Entry]],
+    ) -> Result<u64, LogError> {
+        self.buffer.clear();
+        let Active { id, end, .. } = self.active;
+        if format::encode_record(&mut self.buffer, id, end, header.clone(), base, runs) {
+            Ok(self.buffer.len() as u64)
+        } else {
+            Err(refuse(format!(
+                "a batch is longer than {MAX_BATCH_BYTES} bytes"
+            )))
+        }
+    }
+
+    /// Goes on in a new segment with room for a record of `span` bytes.
+    fn roll(&mut self, span: u64) -> Result<(), LogError> {
+        let length = segment_length(&self.options, span);
+        let header = SegmentHeader {
+            owner: self.owner,
+            number: self.active.number + 1,
+            kind: Kind::Normal,
+            length,
+            hard_state: self.hard_state,
+            base: self.base.clone(),
+            batch: self.batch,
+            last: self.last,
+        };
+        let spare = self.spare.take_if(|spare| spare.length >= length);
+        let next = segment::begin(&self.disk, header, spare)?.publish(&self.disk)?;
+        self.closed.push_back(Closed {
+            number: self.active.number,
+            last: self.last.0,
+            bytes: self.active.end,
+        });
+        self.active = next;
+        Ok(())
+    }
+}
+
+/// Length of a segment that must hold `span` bytes of records.
+fn segment_length(options: &LogOptions, span: u64) -> u64 {
+    let least = format::whole_sectors(DATA_START + span + SECTOR);
+    format::whole_sectors(options.segment_bytes.max(MIN_SEGMENT_BYTES)).max(least)
+}
+
+/// An append that the caller should not have made.
+fn refuse(why: String) -> LogError {
+    io::Error::new(io::ErrorKind::InvalidInput, why).into()
+}
+
+/// Removes segments in the order given.
+fn remove(disk: &Disk, numbers: &[u64]) -> Result<(), LogError> {
+    for number in numbers {
+        disk.remove(&segment::name(*number))?;
+    }
+    if !numbers.is_empty() {
+        disk.sync_dir(DIR)?;
+    }
+    Ok(())
+}
+
+/// A log that begins anew.
+struct Restart<'a> {
+    /// Number of the new segment.
+    number: u64,
+    /// The last batch before.
+    batch: u64,
+    hard_state: HardState,
+    base: &'a SnapshotMeta,
+    suffix: &'a [Entry],
+}
+
+impl Restart<'_> {
+    /// Makes the new segment durable with all its contents in one step: it is nothing before its
+    /// name is there and hides everything older afterwards. Returns it and the last batch number.
+    fn write(
+        &self,
+        disk: &Disk,
+        owner: LogOwner,
+        options: &LogOptions,
+    ) -> Result<(Active, u64), LogError> {
+        let mut batch = self.batch + 1; // the reset counts as one: no other header has its number
+        let mut records: Vec<&[Entry]> = Vec::new();
+        let mut rest = self.suffix;
+        while !rest.is_empty() {
+            let mut bytes = 0;
+            let full = |e: &Entry| {
+                bytes += e.size();
+                bytes > RESET_RECORD_BYTES
+            };
+            let n = rest.iter().position(full).unwrap_or(rest.len()).max(1);
+            let (record, others) = rest.split_at(n);
+            records.push(record);
+            rest = others;
+        }
+        if !records.is_empty() {
+            records.push(&[]); // proves the last one
+        }
+        let room = |r: &&[Entry]| {
+            // Encoded numbers take at most ten bytes each.
+            let bytes: usize = r.iter().map(|e| 2 * e.size() + 64).sum();
+            format::whole_sectors(format::RECORD_HEADER as u64 + bytes as u64 + 64)
+        };
+        let header = SegmentHeader {
+            owner,
+            number: self.number,
+            kind: Kind::Reset,
+            length: segment_length(options, records.iter().map(room).sum()),
+            hard_state: self.hard_state,
+            base: self.base.clone(),
+            batch,
+            last: (self.base.index, self.base.term),
+        };
+        let mut last = header.last;
+        let mut new = segment::begin(disk, header, None)?;
+        let mut buffer = Vec::new();
+        for entries in records {
+            let active = new.active();
+            batch += 1;
+            last = entries.last().map_or(last, |e| (e.index, e.term));
+            let header = RecordHeader {
+                body_len: 0,
+                body_crc: 0,
+                number: batch,
+                hard_state: self.hard_state,
+                last,
+            };
+            buffer.clear();
+            let runs = [entries];
+            let runs = if entries.is_empty() {
+                &runs[..0]
+            } else {
+                &runs
+            };
+            if !format::encode_record(&mut buffer, active.id, active.end, header, None, runs) {
+                return Err(refuse(format!(
+                    "an entry is longer than {MAX_BATCH_BYTES} bytes"
+                )));
+            }
+            active.file.write_all_at(&buffer, active.end)?;
+            active.end += buffer.len() as u64;
+            active.filled = active.end;
+        }
+        Ok((new.publish(disk)?, batch))
     }
 }

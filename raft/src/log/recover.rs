@@ -1,0 +1,592 @@
+//! Recovery: what the files hold, which of it counts, and making it so.
+
+use super::format::{self, DATA_START, Kind, Point, RecordHeader, SECTOR};
+use super::segment::{self, Active, DIR, Found};
+use super::{Closed, Log, LogError, LogOptions, LogOwner, Recovered, Restart, remove};
+use raft_protocol::{Abstain, Entry, HardState, Index, SnapshotMeta, Term};
+use std::path::Path;
+use world::disk::Disk;
+
+/// The log as far as it was read.
+struct Chain {
+    /// The point before the first entry.
+    start: Point,
+    base: SnapshotMeta,
+    entries: Vec<Entry>,
+    hard_state: HardState,
+    batch: u64,
+}
+
+impl Chain {
+    fn last(&self) -> Point {
+        self.entries
+            .last()
+            .map_or(self.start, |e| (e.index, e.term))
+    }
+
+    fn term_at(&self, index: Index) -> Option<Term> {
+        if index == self.start.0 {
+            return Some(self.start.1);
+        }
+        let at = index.checked_sub(self.start.0 + 1)?;
+        self.entries.get(at as usize).map(|e| e.term)
+    }
+
+    /// True when nothing is missing between the base and the first entry.
+    fn complete(&self) -> bool {
+        self.start.0 == self.base.index
+    }
+
+    fn set_base(&mut self, base: SnapshotMeta) -> Result<(), String> {
+        if base.index <= self.base.index {
+            return Ok(());
+        }
+        if base.index >= self.start.0 {
+            if self.term_at(base.index) != Some(base.term) {
+                return Err(format!(
+                    "base {} of term {} is not in the log",
+                    base.index, base.term
+                ));
+            }
+            self.entries.drain(..(base.index - self.start.0) as usize);
+            self.start = (base.index, base.term);
+        }
+        self.base = base;
+        Ok(())
+    }
+
+    fn apply(&mut self, header: &RecordHeader, body: &[u8]) -> Result<(), String> {
+        let contents = format::decode_body(body).map_err(|e| e.to_string())?;
+        for run in contents.runs {
+            let Some(first) = run.first().map(|e| e.index) else {
+                continue;
+            };
+            if first > self.last().0 + 1 || first == 0 {
+                return Err(format!("entry {first} follows entry {}", self.last().0));
+            }
+            if run.windows(2).any(|w| w[1].index != w[0].index + 1) {
+                return Err(format!("entries from {first} are not consecutive"));
+            }
+            if first > self.start.0 {
+                self.entries.truncate((first - self.start.0 - 1) as usize);
+            } else {
+                // Only when older segments are missing: this overwrites what was in them.
+                self.entries.clear();
+                self.start = (first - 1, 0);
+            }
+            self.entries.extend(run);
+        }
+        if let Some(base) = contents.base {
+            self.set_base(base)?;
+        }
+        if self.last() != header.last {
+            return Err(format!(
+                "the log ends at {:?} and its header says {:?}",
+                self.last(),
+                header.last
+            ));
+        }
+        self.batch = header.number;
+        self.hard_state = header.hard_state;
+        Ok(())
+    }
+}
+
+/// How reading a chain ended.
+enum End {
+    /// Everything accounted for; the next record goes here.
+    Clean { at: u64 },
+    /// The last record is torn: bytes from `at` to `to` are to be zeroed.
+    Torn { at: u64, to: u64, what: String },
+    /// Synced bytes are bad.
+    Damage(String),
+}
+
+struct Replayed {
+    chain: Chain,
+    closed: Vec<Closed>,
+    end: End,
+}
+
+/// Reads consecutive segments with valid headers.
+fn replay(disk: &Disk, segments: &mut [Found]) -> Result<Replayed, LogError> {
+    let heads: Vec<_> = segments.iter().filter_map(|s| s.header.clone()).collect();
+    assert_eq!(heads.len(), segments.len(), "the caller chose valid ones");
+    let first = &heads[0].1;
+    let mut chain = Chain {
+        start: first.last,
+        base: first.base.clone(),
+        entries: Vec::new(),
+        hard_state: first.hard_state,
+        batch: first.batch,
+    };
+    if first.base.index == first.last.0 {
+        chain.start = (first.base.index, first.base.term);
+    }
+    let mut closed = Vec::new();
+    for (n, segment) in segments.iter_mut().enumerate() {
+        let (id, header) = &heads[n];
+        let path = disk.path(&segment::name(segment.number));
+        let set_base = chain.set_base(header.base.clone());
+        set_base.map_err(|reason| LogError::Damaged {
+            path: path.clone(),
+            reason,
+        })?;
+        let (at, why) = read_records(segment, *id, &mut chain, &path)?;
+        let what = format!(
+            "{}: batch {} at byte {at}: {why}",
+            path.display(),
+            chain.batch + 1
+        );
+        let end = match heads.get(n + 1) {
+            Some((_, next)) if next.batch == chain.batch => {
+                closed.push(Closed {
+                    number: segment.number,
+                    last: chain.last().0,
+                    bytes: at,
+                });
+                continue;
+            }
+            Some((_, next)) => End::Damage(format!(
+                "{what}, though the next segment begins behind batch {}",
+                next.batch
+            )),
+            None if segment.truncated() => End::Damage(format!(
+                "{}: truncated to {} bytes of {}",
+                path.display(),
+                segment.reader.len,
+                header.length
+            )),
+            None => judge_tail(segment, *id, at, chain.batch + 1, what)?,
+        };
+        return Ok(Replayed { chain, closed, end });
+    }
+    unreachable!("the last one returns, and there is one")
+}
+
+/// What stands behind the last good record of the newest segment.
+fn judge_tail(
+    segment: &mut Found,
+    id: u128,
+    at: u64,
+    expected: u64,
+    what: String,
+) -> Result<End, LogError> {
+    let later = segment.reader.headers(id, at)?;
+    // A header in the right place with the right number may be that of the torn record itself.
+    let later = later.iter().find(|(o, h)| *o != at || h.number != expected);
+    if let Some((offset, header)) = later {
+        return Ok(End::Damage(format!(
+            "{what}, though batch {} at byte {offset} was written after it",
+            header.number
+        )));
+    }
+    Ok(match segment.reader.last_used(at)? {
+        Some(to) => End::Torn { at, to, what },
+        None => End::Clean { at },
+    })
+}
+
+/// Applies the records of a segment; returns where it ended and why.
+fn read_records(
+    segment: &mut Found,
+    id: u128,
+    chain: &mut Chain,
+    path: &Path,
+) -> Result<(u64, &'static str), LogError> {
+    let mut at = DATA_START;
+    loop {
+        let Some(sector) = segment.reader.bytes(at, SECTOR as usize)? else {
+            return Ok((at, "the file ends"));
+        };
+        let Some(header) = RecordHeader::decode(id, at, sector) else {
+            return Ok((at, "no valid header"));
+        };
+        if header.number != chain.batch + 1 {
+            return Ok((at, "another batch is in its place"));
+        }
+        let from = at + format::RECORD_HEADER as u64;
+        let Some(body) = segment.reader.bytes(from, header.body_len as usize)? else {
+            return Ok((at, "the file ends inside it"));
+        };
+        if !format::body_is_valid(id, &header, body) {
+            return Ok((at, "its checksum is wrong"));
+        }
+        chain
+            .apply(&header, body)
+            .map_err(|why| LogError::Damaged {
+                path: path.to_path_buf(),
+                reason: format!(
+                    "batch {} at byte {at} contradicts the log: {why}",
+                    header.number
+                ),
+            })?;
+        at += header.span();
+    }
+}
+
+/// The newest valid header of records and segments: batch number, hard state, last index.
+fn last_known(segments: &mut [Found]) -> Result<(u64, HardState, Index), LogError> {
+    let mut known = (0, HardState::default(), 0);
+    for segment in segments {
+        let Some((id, header)) = &segment.header else {
+            continue;
+        };
+        if header.batch >= known.0 {
+            known = (header.batch, header.hard_state, header.last.0);
+        }
+        for (_, header) in segment.reader.headers(*id, DATA_START)? {
+            if header.number >= known.0 {
+                known = (header.number, header.hard_state, header.last.0);
+            }
+        }
+    }
+    Ok(known)
+}
+
+/// Abstention after damage, when the newest header says `known` and the log was known to reach
+/// through `index`.
+fn abstain(known: &HardState, term: Term, index: Index) -> Abstain {
+    match known.abstain {
+        // Both losses are to be made good: the further index counts, and in a later term than
+        // that of an abstention still in force only an entry of a term later still proves it.
+        Some(before) if before.term == term => Abstain {
+            term,
+            index: before.index.max(index),
+        },
+        Some(_) => Abstain {
+            term,
+            index: Index::MAX,
+        },
+        None => Abstain { term, index },
+    }
+}
+
+/// The term is at least that of everything the node is known to have; a raised term has no vote.
+fn raise(hard_state: &mut HardState, term: Term) {
+    if term > hard_state.term {
+        hard_state.term = term;
+        hard_state.vote = None;
+    }
+}
+
+struct Files {
+    /// The segments that count, in order.
+    segments: Vec<Found>,
+    /// To be removed.
+    stale: Vec<u64>,
+    /// The newest number in use.
+    newest: u64,
+    /// An unused newest segment with an unreadable header.
+    torn: Option<String>,
+}
+
+/// Opens the segment files and chooses the ones that count.
+fn find(disk: &Disk, owner: LogOwner) -> Result<Option<Files>, LogError> {
+    disk.create_dir(DIR)?;
+    let mut segments = Vec::new();
+    for file in disk.list(DIR)? {
+        if file.ends_with(".tmp") {
+            disk.remove(&format!("{DIR}/{file}"))?;
+        } else if let Some(number) = segment::number(&file) {
+            segments.push(Found::open(disk, number, owner)?);
+        } else {
+            tracing::warn!(path = %disk.path(DIR).join(&file).display(), "not a part of the log");
+        }
+    }
+    // A process that was killed may have left names that are not durable yet.
+    disk.sync_dir(DIR)?;
+    disk.sync_dir("")?;
+    let Some(newest) = segments.last().map(|s| s.number) else {
+        return Ok(None);
+    };
+    let mut files = Files {
+        segments,
+        stale: Vec::new(),
+        newest,
+        torn: None,
+    };
+    let count = files.segments.len();
+    if let Some(last) = files.segments.last_mut().filter(|s| s.header.is_none()) {
+        let path = disk.path(&segment::name(newest));
+        let unused = last.reader.len > DATA_START && last.reader.last_used(DATA_START)?.is_none();
+        if !unused || count == 1 {
+            return Err(LogError::Damaged {
+                path,
+                reason: "the header of the newest segment is unreadable: the term and vote this \
+                         node last had cannot be known, so it must not take part any more"
+                    .into(),
+            });
+        }
+        files.stale.push(newest);
+        files.segments.pop();
+        files.torn = Some(format!("{}: no valid header and no data", path.display()));
+    }
+    let is_reset = |s: &Found| s.header.as_ref().is_some_and(|h| h.1.kind == Kind::Reset);
+    if let Some(reset) = files.segments.iter().rposition(is_reset) {
+        let hidden = files.segments.drain(..reset).map(|s| s.number);
+        files.stale.splice(0..0, hidden.collect::<Vec<_>>());
+    }
+    if files.segments.iter().all(|s| s.header.is_none()) {
+        return Err(LogError::Damaged {
+            path: disk.path(DIR),
+            reason: "no segment has a readable header".into(),
+        });
+    }
+    Ok(Some(files))
+}
+
+/// The index behind the last gap (a missing segment or one without a header).
+fn behind_gaps(segments: &[Found]) -> usize {
+    let broken = |n: usize| {
+        segments[n].header.is_none() || (n > 0 && segments[n - 1].number + 1 != segments[n].number)
+    };
+    match (0..segments.len()).rev().find(|n| broken(*n)) {
+        Some(n) if segments[n].header.is_none() => n + 1,
+        Some(n) => n,
+        None => 0,
+    }
+}
+
+/// Length of the first unbroken chain.
+fn before_gaps(segments: &[Found]) -> usize {
+    let mut n = 0;
+    while n < segments.len()
+        && segments[n].header.is_some()
+        && (n == 0 || segments[n - 1].number + 1 == segments[n].number)
+    {
+        n += 1;
+    }
+    n
+}
+
+/// See [`Log::open`].
+pub(super) fn open(
+    disk: &Disk,
+    owner: LogOwner,
+    options: LogOptions,
+    stamp: &SnapshotMeta,
+) -> Result<(Log, Recovered), LogError> {
+    let Some(mut files) = find(disk, owner)? else {
+        return create(disk, owner, options, stamp);
+    };
+    let from = behind_gaps(&files.segments);
+    if from == files.segments.len() {
+        // The newest is unused and unreadable, and so is the one before it.
+        return Err(LogError::Damaged {
+            path: disk.path(DIR),
+            reason: "the two newest segments have no readable header".into(),
+        });
+    }
+    let mut found = replay(disk, &mut files.segments[from..])?;
+    let mut damage = None;
+    if let End::Damage(what) = &found.end {
+        damage = Some(what.clone());
+    }
+    if found.chain.complete() {
+        // What lies before the gap is below the base: leftovers of a purge.
+        let old = files.segments.drain(..from).map(|s| s.number);
+        files.stale.splice(0..0, old.collect::<Vec<_>>());
+    } else {
+        let first = files.segments[from].number;
+        damage = Some(format!(
+            "{}: missing or unreadable, though the next segment is there",
+            disk.path(&segment::name(first.saturating_sub(1))).display()
+        ));
+        let whole = before_gaps(&files.segments[..from]);
+        let kept = if whole > 0 {
+            Some(replay(disk, &mut files.segments[..whole])?)
+        } else {
+            None
+        };
+        match kept.filter(|k| k.chain.complete()) {
+            Some(kept) => found = kept,
+            None => {
+                found.chain.entries.clear();
+                found.chain.start = (stamp.index, stamp.term);
+                found.chain.base = stamp.clone();
+            }
+        }
+    }
+    finish(disk, owner, options, stamp, files, found, damage)
+}
+
+/// Makes a log where there was none.
+fn create(
+    disk: &Disk,
+    owner: LogOwner,
+    options: LogOptions,
+    stamp: &SnapshotMeta,
+) -> Result<(Log, Recovered), LogError> {
+    if stamp.index > 0 {
+        return Err(LogError::Damaged {
+            path: disk.path(DIR),
+            reason: format!(
+                "the log is gone, though the state reaches through index {}: the term and vote \
+                 this node last had cannot be known, so it must not take part any more",
+                stamp.index
+            ),
+        });
+    }
+    let hard_state = HardState::default();
+    let recovered = Recovered {
+        hard_state,
+        base: stamp.clone(),
+        entries: Vec::new(),
+        fresh: true,
+        torn: None,
+        damage: None,
+    };
+    let log = restart(disk, owner, options, &recovered, 0, 0)?;
+    Ok((log, recovered))
+}
+
+/// Begins a new chain with what was recovered.
+fn restart(
+    disk: &Disk,
+    owner: LogOwner,
+    options: LogOptions,
+    recovered: &Recovered,
+    newest: u64,
+    batch: u64,
+) -> Result<Log, LogError> {
+    let (active, batch) = Restart {
+        number: newest + 1,
+        batch,
+        hard_state: recovered.hard_state,
+        base: &recovered.base,
+        suffix: &recovered.entries,
+    }
+    .write(disk, owner, &options)?;
+    Ok(assemble(disk, owner, options, recovered, active, batch))
+}
+
+fn assemble(
+    disk: &Disk,
+    owner: LogOwner,
+    options: LogOptions,
+    recovered: &Recovered,
+    active: Active,
+    batch: u64,
+) -> Log {
+    let base = (recovered.base.index, recovered.base.term);
+    Log {
+        disk: disk.clone(),
+        owner,
+        closed: Default::default(),
+        active,
+        spare: None,
+        hard_state: recovered.hard_state,
+        base: recovered.base.clone(),
+        last: recovered.entries.last().map_or(base, |e| (e.index, e.term)),
+        batch,
+        sealed: recovered.fresh,
+        failed: None,
+        buffer: Vec::new(),
+        options,
+    }
+}
+
+/// Decides what is kept, and makes it durable.
+fn finish(
+    disk: &Disk,
+    owner: LogOwner,
+    options: LogOptions,
+    stamp: &SnapshotMeta,
+    mut files: Files,
+    found: Replayed,
+    mut damage: Option<String>,
+) -> Result<(Log, Recovered), LogError> {
+    let Replayed { chain, closed, end } = found;
+    let mut torn = files.torn.take();
+    if let End::Torn { what, .. } = &end {
+        torn = Some(what.clone());
+        // The state never passes the synced log, and a snapshot is installed only after all
+        // earlier writes are synced: what is torn here was synced once.
+        if damage.is_none() && chain.last().0 < stamp.index {
+            damage = Some(format!(
+                "{what}, though the state reaches through {}",
+                stamp.index
+            ));
+        }
+    }
+    // A crash between installing a snapshot and the reset of the log, whose decision is repeated.
+    let behind = stamp.index >= chain.base.index && chain.term_at(stamp.index) != Some(stamp.term);
+    if behind && stamp.index == chain.base.index {
+        return Err(LogError::Damaged {
+            path: disk.path(DIR),
+            reason: format!(
+                "the log begins behind index {} of term {}, and the state says its term is {}",
+                stamp.index, chain.base.term, stamp.term
+            ),
+        });
+    }
+    let last_term = chain.last().1;
+    let mut recovered = Recovered {
+        hard_state: chain.hard_state,
+        base: chain.base,
+        entries: chain.entries,
+        fresh: false,
+        torn,
+        damage,
+    };
+    let kept_last = recovered
+        .entries
+        .last()
+        .map_or(recovered.base.index, |e| e.index);
+    if behind {
+        recovered.base = stamp.clone();
+        recovered.entries.clear();
+    }
+    let mut batch = chain.batch;
+    if recovered.damage.is_some() {
+        let (number, known, index) = last_known(&mut files.segments)?;
+        batch = batch.max(number);
+        recovered.hard_state = known;
+        raise(&mut recovered.hard_state, stamp.term.max(last_term));
+        let index = index.max(kept_last).max(stamp.index);
+        recovered.hard_state.abstain = Some(abstain(&known, recovered.hard_state.term, index));
+        recovered.torn = None;
+    }
+    raise(&mut recovered.hard_state, stamp.term.max(last_term));
+    let log = if recovered.damage.is_some() || behind {
+        let log = restart(disk, owner, options, &recovered, files.newest, batch)?;
+        let mut old = files.stale;
+        old.extend(files.segments.iter().map(|s| s.number));
+        old.sort_unstable();
+        remove(disk, &old)?;
+        log
+    } else {
+        let active = adopt(files.segments.pop(), end)?;
+        let mut log = assemble(disk, owner, options, &recovered, active, batch);
+        log.closed = closed.into();
+        remove(disk, &files.stale)?;
+        log
+    };
+    Ok((log, recovered))
+}
+
+/// Cuts a torn tail off the newest segment, syncs what is kept, and goes on in it.
+fn adopt(newest: Option<Found>, end: End) -> Result<Active, LogError> {
+    let newest = newest.expect("the chain that was read has a newest segment");
+    let (id, header) = newest.header.expect("and its header is valid");
+    let file = newest.reader.file;
+    let end = match end {
+        End::Clean { at } => at,
+        End::Torn { at, to, .. } => {
+            segment::zero(&file, at, to - at)?;
+            at
+        }
+        End::Damage(_) => unreachable!("damage starts a new chain"),
+    };
+    // Read back after a process was killed, it was perhaps never synced.
+    file.sync_data()?;
+    Ok(Active {
+        number: newest.number,
+        id,
+        file,
+        length: header.length,
+        end,
+        filled: end,
+    })
+}
