@@ -1,10 +1,11 @@
-//! One generation file: a redb database with the rows and their stamp.
+//! A reader's view of one generation file: a redb database with the rows and their stamp.
 
+use super::generation::{Place, begin_read, read_meta};
 use super::{Stamp, StoreError, Totals};
 use bytes::Bytes;
-use redb::{Database, ReadOnlyTable, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{Database, ReadOnlyTable, ReadTransaction, TableDefinition};
 use serde::{Deserialize, Serialize};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 pub(super) const ROWS: TableDefinition<'static, &'static [u8], &'static [u8]> =
@@ -44,46 +45,46 @@ impl Meta {
     }
 }
 
-/// A reader's view of a generation: one read transaction, kept from one flush to the next (one
-/// per get costs twice as much; one held for longer keeps redb from reusing pages).
+/// A view of what was committed when it was made: one read transaction, kept from one flush to
+/// the next (one per get costs twice as much; one held for longer keeps redb from reusing pages).
 #[derive(Clone)]
 pub(super) struct Base {
-    pub(super) number: u64,
+    pub(super) place: Place,
     pub(super) database: Arc<Database>,
+    read: Arc<ReadTransaction>,
     table: Arc<ReadOnlyTable<&'static [u8], &'static [u8]>>,
-    path: Arc<Path>,
 }
 
 impl Base {
     /// A view of what is committed now.
-    pub(super) fn view(
-        number: u64,
-        database: Arc<Database>,
-        path: PathBuf,
-    ) -> Result<Base, StoreError> {
-        let failed = |error: redb::Error| StoreError::from_redb(&path, error);
-        let read = database.begin_read().map_err(|e| failed(e.into()))?;
-        let table = read.open_table(ROWS).map_err(|e| failed(e.into()))?;
+    pub(super) fn view(place: Place, database: Arc<Database>) -> Result<Base, StoreError> {
+        let read = begin_read(&place, &database)?;
+        let table = read.open_table(ROWS).map_err(|e| place.redb(e))?;
         Ok(Base {
-            number,
+            place,
             database,
+            read: Arc::new(read),
             table: Arc::new(table),
-            path: path.into(),
         })
     }
 
-    pub(super) fn path(&self) -> &Path {
-        &self.path
+    /// The stamp that was committed with these rows.
+    pub(super) fn stamp(&self) -> Result<(Stamp, Totals), StoreError> {
+        read_meta(&self.place, &self.read)
+    }
+
+    pub(super) fn path(&self) -> PathBuf {
+        self.place.path()
     }
 
     pub(super) fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
         match self.table.get(key) {
             Ok(found) => Ok(found.map(|value| Bytes::copy_from_slice(value.value()))),
-            Err(error) => Err(StoreError::from_redb(&self.path, error.into())),
+            Err(error) => Err(self.place.redb(error)),
         }
     }
 
-    /// Rows in key order. `from` must not be above `to`.
+    /// Rows in key order. `from` must not be above `to`; `to` empty: to the end.
     pub(super) fn range(
         &self,
         from: &[u8],
@@ -95,16 +96,13 @@ impl Base {
         } else {
             Excluded(to)
         };
-        let failed = {
-            let path = self.path.clone();
-            move |error: redb::StorageError| StoreError::from_redb(&path, error.into())
-        };
+        let place = self.place.clone();
         let rows = self
             .table
             .range::<&[u8]>((Included(from), upper))
-            .map_err(failed.clone())?;
+            .map_err(|e| place.redb(e))?;
         Ok(rows.map(move |row| {
-            let (key, value) = row.map_err(&failed)?;
+            let (key, value) = row.map_err(|e| place.redb(e))?;
             Ok((
                 Bytes::copy_from_slice(key.value()),
                 Bytes::copy_from_slice(value.value()),

@@ -1,18 +1,35 @@
 //! The durable state of a replica: rows in a redb generation file under an ordered in-memory
 //! overlay, flushed now and then as one commit stamped with the applied index.
 
+//!
+//! Invariants:
+//! - A generation file is changed only by durable commits that carry their stamp, so whoever opens
+//!   it at any moment sees rows and stamp of one point.
+//! - `CURRENT` names a generation only after all of it, and its name, are durable; its index never
+//!   goes down.
+//! - `durable` never exceeds what an open after a power failure finds.
+//!
+//! What is absent: no write-ahead log (the Raft log is it), no secondary indices, no read of the
+//! past.
+
 mod base;
+mod engine;
+mod generation;
 mod layer;
+mod open;
+mod paced;
+mod rewrite;
 mod rows;
+mod spool;
 mod totals;
 
+pub use engine::Store;
 pub use rows::Rows;
+pub use spool::{Install, Installed, Spool};
 pub(crate) use totals::Totals;
 
-use bytes::Bytes;
 use raft_protocol::{Configuration, SnapshotMeta};
 use std::path::{Path, PathBuf};
-use world::disk::Disk;
 
 /// What a state covers; stored in the same commit as the rows.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -91,17 +108,29 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// True when the disk is full.
+    pub fn is_full(&self) -> bool {
+        matches!(self, StoreError::Io { source, .. }
+            if source.kind() == std::io::ErrorKind::StorageFull)
+    }
+
     /// Tells bytes that are not what was written from a disk that fails.
     fn from_redb(path: &Path, error: redb::Error) -> StoreError {
+        use redb::Error;
         match error {
-            redb::Error::Io(source) => StoreError::from_io(path, source),
-            redb::Error::PreviousIo | redb::Error::DatabaseClosed => StoreError::Io {
+            Error::Io(source) => StoreError::from_io(path, source),
+            Error::Corrupted(_)
+            | Error::TableTypeMismatch { .. }
+            | Error::TableIsMultimap(_)
+            | Error::TableIsNotMultimap(_)
+            | Error::TypeDefinitionChanged { .. }
+            | Error::TableDoesNotExist(_) => StoreError::Damaged {
                 path: path.to_path_buf(),
-                source: std::io::Error::other(error.to_string()),
+                reason: error.to_string(),
             },
-            other => StoreError::Damaged {
+            other => StoreError::Io {
                 path: path.to_path_buf(),
-                reason: other.to_string(),
+                source: std::io::Error::other(other.to_string()),
             },
         }
     }
@@ -124,133 +153,24 @@ impl StoreError {
 /// down gradually above 1.
 pub type Pressure = f32;
 
-/// A snapshot spooled to a file, readable in chunks while the store goes on.
-pub struct Spool {
-    /// What it covers.
-    pub stamp: Stamp,
-    /// Random name of this spool.
-    pub id: u128,
-    /// Number of chunks.
-    pub chunks: u64,
-    /// Total bytes.
-    pub bytes: u64,
+/// What [`Store::done`] took in.
+pub enum Done {
+    /// A flush: `durable` has risen.
+    Flushed,
+    /// The snapshot asked for with [`Store::start_snapshot`]; an error when the disk had no room
+    /// for it.
+    Spooled(Result<Spool, StoreError>),
+    /// Another generation file is in use; its contents are the same (unless a [`Store::switch`]
+    /// was dropped midway, which ends here).
+    Rewritten,
 }
-
-impl Spool {
-    /// One encoded chunk (rows with a checksum); blocking.
-    pub fn chunk(&self, number: u64) -> Result<Bytes, StoreError> {
-        let _ = number;
-        todo!()
-    }
-}
-
-/// A generation being filled from a snapshot's chunks.
-pub struct Install {
-    /// What it will cover.
-    pub stamp: Stamp,
-}
-
-impl Install {
-    /// Adds the next chunk, in order; blocking. A chunk that does not decode is `Damaged`.
-    pub fn add(&mut self, number: u64, chunk: &[u8]) -> Result<(), StoreError> {
-        let _ = (number, chunk);
-        todo!()
-    }
-    /// Checks digest and row count against the stamp and commits durably; blocking. The result
-    /// is handed to [`Store::switch`].
-    pub fn finish(self) -> Result<Installed, StoreError> {
-        todo!()
-    }
-}
-
-/// A complete generation that is not current yet.
-pub struct Installed {
-    /// What it covers.
-    pub stamp: Stamp,
-}
-
-/// The store. Owned by the apply task; methods that touch the disk run their own jobs.
-pub struct Store {}
 
 /// What opening found.
 pub enum Opened {
     /// The state as of its stamp (index 0 when fresh).
     Ready(Box<Store>),
-    /// The state is damaged or missing although it existed; the reason. A fresh, empty store that
-    /// must be filled by an install before it is used.
+    /// The state is damaged or missing although it existed; the reason. The store is fresh and
+    /// empty: it must be rebuilt from index 1 of the log, or filled by an install. The lost files
+    /// stay, and the loss is found again at every start, until then.
     Lost(Box<Store>, String),
-}
-
-impl Store {
-    /// Opens the current generation of `disk` (files `state-<n>.redb`, `CURRENT`) and removes
-    /// leftovers.
-    pub async fn open(disk: &Disk, options: StoreOptions) -> Result<Opened, StoreError> {
-        let _ = (disk, options);
-        todo!()
-    }
-    /// The rows, for reading.
-    pub fn rows(&self) -> &Rows {
-        todo!()
-    }
-    /// The rows, for applying.
-    pub fn rows_mut(&mut self) -> &mut Rows {
-        todo!()
-    }
-    /// Declares that the rows now cover `stamp` (digest and count are filled in by the store).
-    pub fn applied(&mut self, index: u64, term: u64, time_ms: u64) {
-        let _ = (index, term, time_ms);
-        todo!()
-    }
-    /// A membership entry was applied.
-    pub fn set_configuration(&mut self, configuration: Configuration) {
-        let _ = configuration;
-        todo!()
-    }
-    /// What the rows in memory cover.
-    pub fn stamp(&self) -> Stamp {
-        todo!()
-    }
-    /// What is durable.
-    pub fn durable(&self) -> Stamp {
-        todo!()
-    }
-    /// See [`Pressure`].
-    pub fn pressure(&self) -> Pressure {
-        todo!()
-    }
-    /// Starts a flush if one is due (or `force`) and none runs. Never waits.
-    pub fn maybe_flush(&mut self, force: bool) {
-        let _ = force;
-        todo!()
-    }
-    /// Waits until the running flush (or background rewrite) is done, and takes it in: `durable`
-    /// rises. Pending for ever when nothing runs. Cancellation-safe.
-    pub async fn flushed(&mut self) -> Result<(), StoreError> {
-        todo!()
-    }
-    /// Spools a snapshot of what is applied now (flushing first as needed) and returns it; the
-    /// spool file goes when the value drops. One at a time; the result is shared by transfers.
-    pub async fn snapshot(&mut self) -> Result<Spool, StoreError> {
-        todo!()
-    }
-    /// Starts a new generation for a snapshot that covers `stamp`.
-    pub async fn install(&mut self, stamp: Stamp) -> Result<Install, StoreError> {
-        let _ = stamp;
-        todo!()
-    }
-    /// Makes an installed generation current: `CURRENT` is replaced durably, the overlay is
-    /// dropped. Refused (false) when its stamp is not above the durable one, unless the state
-    /// was lost.
-    pub async fn switch(&mut self, installed: Installed) -> Result<bool, StoreError> {
-        let _ = installed;
-        todo!()
-    }
-    /// Flushes everything and closes cleanly.
-    pub async fn close(self) -> Result<(), StoreError> {
-        todo!()
-    }
-    /// Bytes of the files of this store.
-    pub fn bytes(&self) -> u64 {
-        todo!()
-    }
 }

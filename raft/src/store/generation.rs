@@ -1,0 +1,344 @@
+//! Generation files and the `CURRENT` file that chooses among them.
+
+use super::base::{Base, META, META_KEY, Meta, ROWS};
+use super::layer::Layer;
+use super::paced::Paced;
+use super::{Stamp, StoreError, Totals};
+use bytes::Bytes;
+use redb::{Database, Durability, ReadableDatabase, WriteTransaction};
+use serde::{Deserialize, Serialize};
+use std::io::ErrorKind;
+use std::path::PathBuf;
+use std::sync::Arc;
+use world::disk::{Disk, Open};
+use world::paged::Paged;
+
+/// Names the generation in force.
+pub(super) const CURRENT: &str = "CURRENT";
+/// Names a generation in which damage was found while it was in use.
+const CONDEMNED: &str = "CONDEMNED";
+/// Limit on both of these files.
+const SMALL: usize = 4096;
+
+/// One generation file on a disk.
+#[derive(Clone)]
+pub(super) struct Place {
+    pub(super) disk: Disk,
+    pub(super) number: u64,
+}
+
+impl Place {
+    pub(super) fn name(&self) -> String {
+        format!("state-{}.redb", self.number)
+    }
+
+    pub(super) fn path(&self) -> PathBuf {
+        self.disk.path(&self.name())
+    }
+
+    /// Opens the database, or makes an empty one.
+    pub(super) fn open(&self, cache_bytes: usize) -> Result<Arc<Database>, StoreError> {
+        let paged = Paged::open(&self.disk, &self.name()).map_err(|e| self.io(e))?;
+        let database = Database::builder()
+            .set_cache_size(cache_bytes)
+            .create_with_backend(Paced::new(paged))
+            .map_err(|e| self.redb(e))?;
+        Ok(Arc::new(database))
+    }
+
+    /// Opens an existing generation and says what it covers.
+    pub(super) fn load(&self, cache_bytes: usize) -> Result<(Base, Stamp, Totals), StoreError> {
+        self.disk
+            .open(&self.name(), Open::Read)
+            .map_err(|e| self.io(e))?;
+        let database = self.open(cache_bytes)?;
+        let base = Base::view(self.clone(), database)?;
+        let (stamp, totals) = base.stamp()?;
+        Ok((base, stamp, totals))
+    }
+
+    /// Bytes of the file.
+    pub(super) fn bytes(&self) -> Result<u64, StoreError> {
+        let file = self
+            .disk
+            .open(&self.name(), Open::Read)
+            .map_err(|e| self.io(e))?;
+        file.len().map_err(|e| self.io(e))
+    }
+
+    /// Removes the file, if it is there. Not made durable: leftovers go at the next start.
+    pub(super) fn remove(&self) {
+        let _ = self.disk.remove(&self.name());
+    }
+
+    /// The store's error for one of redb. Damage is written down: it may lie where opening does
+    /// not look, and the next start must know.
+    pub(super) fn redb(&self, error: impl Into<redb::Error>) -> StoreError {
+        self.noted(StoreError::from_redb(&self.path(), error.into()))
+    }
+
+    pub(super) fn io(&self, error: std::io::Error) -> StoreError {
+        self.noted(StoreError::from_io(&self.path(), error))
+    }
+
+    pub(super) fn damaged(&self, reason: impl std::fmt::Display) -> StoreError {
+        self.noted(StoreError::Damaged {
+            path: self.path(),
+            reason: reason.to_string(),
+        })
+    }
+
+    fn noted(&self, error: StoreError) -> StoreError {
+        if let StoreError::Damaged { reason, .. } = &error {
+            let mut note = format!("{}\n{reason}", self.number);
+            note.truncate(note.floor_char_boundary(SMALL));
+            // The server ends with this error whether or not the note could be written.
+            let _ = self.disk.write_atomic(CONDEMNED, note.as_bytes());
+        }
+        error
+    }
+}
+
+/// What damage was noted about generation `number`.
+pub(super) fn condemned(disk: &Disk, number: u64) -> Option<String> {
+    let note = disk.read(CONDEMNED, SMALL).ok()?;
+    let note = String::from_utf8(note).ok()?;
+    let (generation, reason) = note.split_once('\n')?;
+    (generation.parse() == Ok(number)).then(|| reason.to_string())
+}
+
+/// The contents of `CURRENT`, followed by their CRC-32.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Current {
+    /// Format 1.
+    V1 {
+        /// The generation; 0: none was ever complete.
+        generation: u64,
+        /// Its index when it became current: it never covers less.
+        index: u64,
+    },
+}
+
+impl Current {
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let mut bytes = postcard::to_stdvec(self).expect("plain data encodes into memory");
+        let sum = crc32fast::hash(&bytes);
+        bytes.extend_from_slice(&sum.to_le_bytes());
+        bytes
+    }
+
+    pub(super) fn decode(bytes: &[u8]) -> Option<Current> {
+        let (body, sum) = bytes.split_last_chunk::<4>()?;
+        if crc32fast::hash(body).to_le_bytes() != *sum {
+            return None;
+        }
+        postcard::from_bytes(body).ok()
+    }
+
+    /// Reads `CURRENT`: `Ok(None)` when absent, an inner error when it is damaged.
+    pub(super) fn read(disk: &Disk) -> Result<Option<Result<Current, String>>, StoreError> {
+        match disk.read(CURRENT, SMALL) {
+            Ok(bytes) => {
+                let current = Current::decode(&bytes);
+                Ok(Some(
+                    current.ok_or_else(|| "its checksum does not match".to_string()),
+                ))
+            }
+            Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
+            Err(e) if e.kind() == ErrorKind::InvalidData => Ok(Some(Err(e.to_string()))),
+            Err(e) => Err(StoreError::from_io(&disk.path(CURRENT), e)),
+        }
+    }
+
+    /// Replaces `CURRENT` durably. The generation's own name is made durable first.
+    pub(super) fn write(disk: &Disk, generation: u64, index: u64) -> Result<(), StoreError> {
+        let io = |e| StoreError::from_io(&disk.path(CURRENT), e);
+        disk.sync_dir("").map_err(io)?;
+        disk.write_atomic(CURRENT, &Current::V1 { generation, index }.encode())
+            .map_err(io)?;
+        if disk.remove(CONDEMNED).is_ok() {
+            disk.sync_dir("").map_err(io)?;
+        }
+        Ok(())
+    }
+}
+
+/// Numbers of all generation files.
+pub(super) fn generations(disk: &Disk) -> Result<Vec<u64>, StoreError> {
+    let names = disk
+        .list("")
+        .map_err(|e| StoreError::from_io(&disk.path(""), e))?;
+    Ok(names
+        .iter()
+        .filter_map(|name| {
+            name.strip_prefix("state-")?
+                .strip_suffix(".redb")?
+                .parse()
+                .ok()
+        })
+        .collect())
+}
+
+/// Commits a layer in key order, stamped, as one durable commit.
+pub(super) fn commit_layer(
+    place: &Place,
+    database: &Database,
+    layer: &Layer,
+    meta: &Meta,
+) -> Result<(), StoreError> {
+    let write = begin(place, database, Durability::Immediate)?;
+    {
+        let mut rows = write.open_table(ROWS).map_err(|e| place.redb(e))?;
+        for (key, change) in layer.iter() {
+            match change {
+                Some(value) => {
+                    rows.insert(&key[..], &value[..])
+                        .map_err(|e| place.redb(e))?;
+                }
+                None => {
+                    rows.remove(&key[..]).map_err(|e| place.redb(e))?;
+                }
+            }
+        }
+    }
+    put_meta(place, &write, meta)?;
+    write.commit().map_err(|e| place.redb(e))
+}
+
+fn begin(
+    place: &Place,
+    database: &Database,
+    durability: Durability,
+) -> Result<WriteTransaction, StoreError> {
+    let mut write = database.begin_write().map_err(|e| place.redb(e))?;
+    write
+        .set_durability(durability)
+        .map_err(|e| place.redb(e))?;
+    // Else an open after a kill walks the whole file.
+    write.set_quick_repair(matches!(durability, Durability::Immediate));
+    Ok(write)
+}
+
+fn put_meta(place: &Place, write: &WriteTransaction, meta: &Meta) -> Result<(), StoreError> {
+    let bytes = postcard::to_stdvec(meta).expect("plain data encodes into memory");
+    let mut table = write.open_table(META).map_err(|e| place.redb(e))?;
+    table
+        .insert(META_KEY, &bytes[..])
+        .map_err(|e| place.redb(e))?;
+    Ok(())
+}
+
+/// redb's page cache while a generation is being filled in key order.
+const FILL_CACHE: usize = 8 << 20;
+/// Bytes of rows per un-synced commit while a generation is being filled.
+const FILL_BATCH: usize = 4 << 20;
+
+/// A generation being filled in key order. Dropped before `finish`, its file is removed.
+pub(super) struct Filling {
+    pub(super) place: Place,
+    database: Option<Arc<Database>>,
+    batch: Vec<(Bytes, Bytes)>,
+    batch_bytes: usize,
+    last_key: Option<Bytes>,
+    pub(super) totals: Totals,
+}
+
+impl Filling {
+    pub(super) fn create(place: Place) -> Result<Filling, StoreError> {
+        place.remove();
+        let database = place.open(FILL_CACHE)?;
+        Ok(Filling {
+            place,
+            database: Some(database),
+            batch: Vec::new(),
+            batch_bytes: 0,
+            last_key: None,
+            totals: Totals::default(),
+        })
+    }
+
+    /// Adds a row; false when it is not above the one before.
+    pub(super) fn add(&mut self, key: Bytes, value: Bytes) -> Result<bool, StoreError> {
+        if self.last_key.as_ref().is_some_and(|last| *last >= key) {
+            return Ok(false);
+        }
+        self.last_key = Some(key.clone());
+        self.totals.add(&key, &value);
+        self.batch_bytes += key.len() + value.len();
+        self.batch.push((key, value));
+        if self.batch_bytes >= FILL_BATCH {
+            self.commit(None)?;
+        }
+        Ok(true)
+    }
+
+    fn commit(&mut self, meta: Option<&Meta>) -> Result<(), StoreError> {
+        let place = &self.place;
+        let database = self.database.as_ref().expect("open until finished");
+        let durability = if meta.is_some() {
+            Durability::Immediate
+        } else {
+            Durability::None
+        };
+        let write = begin(place, database, durability)?;
+        {
+            let mut rows = write.open_table(ROWS).map_err(|e| place.redb(e))?;
+            for (key, value) in self.batch.drain(..) {
+                rows.insert(&key[..], &value[..])
+                    .map_err(|e| place.redb(e))?;
+            }
+        }
+        self.batch_bytes = 0;
+        if let Some(meta) = meta {
+            put_meta(place, &write, meta)?;
+        }
+        write.commit().map_err(|e| place.redb(e))
+    }
+
+    /// Commits durably under `stamp` and opens the generation for use.
+    pub(super) fn finish(mut self, stamp: &Stamp, cache_bytes: usize) -> Result<Base, StoreError> {
+        let meta = Meta::new(stamp.clone(), self.totals);
+        self.commit(Some(&meta))?;
+        // Closing trims the file, which grew by doubling.
+        drop(self.database.take());
+        let reopened = self.place.open(cache_bytes);
+        match reopened.and_then(|database| Base::view(self.place.clone(), database)) {
+            Ok(base) => Ok(base),
+            Err(error) => {
+                self.place.remove();
+                Err(error)
+            }
+        }
+    }
+}
+
+impl Drop for Filling {
+    fn drop(&mut self) {
+        if let Some(database) = self.database.take() {
+            drop(database);
+            self.place.remove();
+        }
+    }
+}
+
+/// Reads the stamp in the transaction of `database` that sees it.
+pub(super) fn read_meta(
+    place: &Place,
+    read: &redb::ReadTransaction,
+) -> Result<(Stamp, Totals), StoreError> {
+    let table = read.open_table(META).map_err(|e| place.redb(e))?;
+    let found = table.get(META_KEY).map_err(|e| place.redb(e))?;
+    let Some(bytes) = found else {
+        return Err(place.damaged("it has no stamp"));
+    };
+    let meta: Meta = postcard::from_bytes(bytes.value())
+        .map_err(|e| place.damaged(format_args!("its stamp does not decode: {e}")))?;
+    Ok(meta.split())
+}
+
+pub(super) fn begin_read(
+    place: &Place,
+    database: &Database,
+) -> Result<redb::ReadTransaction, StoreError> {
+    database.begin_read().map_err(|e| place.redb(e))
+}
