@@ -1,0 +1,317 @@
+//! Where a shard is: the newest configuration seen, presumed leaders, and a link per server.
+
+use super::answer::Trouble;
+use crate::api::{CHANNEL, Request};
+use bytes::Bytes;
+use ctrler::config::{Config, GroupId, ShardId};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::Notify;
+use world::net::{CallError, Hello, Limits, Link};
+
+/// Links kept; beyond, those of servers outside the newest configuration are dropped.
+const MAX_LINKS: usize = 1024;
+/// Time for one question to the controllers.
+const REFRESH_DEADLINE: Duration = Duration::from_secs(2);
+/// Least time between two questions.
+const REFRESH_SPACING: Duration = Duration::from_millis(10);
+/// First and longest pause before an attempt is repeated.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(4), Duration::from_millis(128));
+/// First and longest time for one attempt; doubled with each one in a row that fails. A server
+/// that is frozen or cut off is given up after it; one that died is noticed at once.
+const ATTEMPT: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(8));
+/// A large request gets a second more per so many bytes.
+const ATTEMPT_BYTES_PER_SEC: usize = 1 << 20;
+/// Repairs with a fresh hint that are tried without a pause.
+const QUICK_FAILURES: u32 = 2;
+
+/// Where one attempt goes.
+#[derive(Clone)]
+pub struct Route {
+    /// The group.
+    pub group: GroupId,
+    /// The configuration that said so.
+    pub config: u64,
+    /// The server.
+    pub link: Link,
+}
+
+/// The routing cache.
+pub struct Router {
+    ctrlers: ctrler::client::Client,
+    limits: Limits,
+    hello: Arc<dyn Fn() -> Hello + Send + Sync>,
+    state: Mutex<State>,
+    changed: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    config: Option<Arc<Config>>,
+    /// Servers of every group seen, also of those that have left: they may still hold a shard
+    /// on its way. The presumed leader is first asked.
+    groups: BTreeMap<GroupId, Group>,
+    /// A refusal named another group for a shard; forgotten with the next configuration.
+    hints: BTreeMap<ShardId, GroupId>,
+    links: BTreeMap<(GroupId, String), Link>,
+    refreshing: bool,
+    /// Why the last question to the controllers failed.
+    trouble: Option<String>,
+}
+
+#[derive(Default)]
+struct Group {
+    servers: Vec<String>,
+    leader: String,
+}
+
+/// How a client introduces itself: it belongs to no group and has no disk.
+pub fn client_hello() -> Hello {
+    Hello {
+        protocol: world::net::PROTOCOL,
+        cluster: None,
+        group: None,
+        node: 0,
+        disk: 0,
+        boot: 0,
+        nonce: 0,
+        to: None,
+    }
+}
+
+impl Router {
+    /// A cache that asks these controllers.
+    pub fn new(ctrlers: Vec<String>, limits: Limits) -> Arc<Router> {
+        let hello: Arc<dyn Fn() -> Hello + Send + Sync> = Arc::new(client_hello);
+        Arc::new(Router {
+            ctrlers: ctrler::client::Client::new(ctrlers, hello.clone()),
+            limits,
+            hello,
+            state: Mutex::default(),
+            changed: Notify::new(),
+        })
+    }
+
+    /// The controllers' client.
+    pub fn ctrlers(&self) -> &ctrler::client::Client {
+        &self.ctrlers
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Nothing panics while it holds the lock; its contents are a cache in any case.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The newest configuration seen.
+    pub fn config(&self) -> Option<Arc<Config>> {
+        self.state().config.clone()
+    }
+
+    /// Waits for a first configuration. Cancellation-safe.
+    pub async fn first_config(self: &Arc<Self>) -> Arc<Config> {
+        let mut failures = 0;
+        loop {
+            let changed = self.changed.notified();
+            if let Some(config) = self.config() {
+                return config;
+            }
+            self.refresh();
+            failures += 1;
+            let _ = tokio::time::timeout(backoff(failures), changed).await;
+        }
+    }
+
+    /// Why the controllers could not be asked, if so.
+    pub fn trouble(&self) -> Option<String> {
+        self.state().trouble.clone()
+    }
+
+    /// Where the next attempt for a shard goes.
+    pub fn route(&self, shard: ShardId) -> Result<Route, Trouble> {
+        let mut state = self.state();
+        let config = state.config.clone().ok_or(Trouble::NoConfig)?;
+        let owner = config.shards.get(shard as usize).copied().flatten();
+        let hint = state.hints.get(&shard).copied().filter(|group| state.groups.contains_key(group));
+        let nobody = Trouble::NoOwner { shard, config: config.num };
+        let group = hint.or(owner).ok_or(nobody.clone())?;
+        let leader = match state.groups.get(&group) {
+            Some(known) if !known.leader.is_empty() => known.leader.clone(),
+            _ => return Err(nobody),
+        };
+        let link = self.link(&mut state, group, leader);
+        Ok(Route { group, config: config.num, link })
+    }
+
+    fn link(&self, state: &mut State, group: GroupId, server: String) -> Link {
+        if state.links.len() >= MAX_LINKS {
+            let mut known = BTreeSet::new();
+            for (group, members) in &state.groups {
+                known.extend(members.servers.iter().map(|server| (*group, server.clone())));
+            }
+            state.links.retain(|key, _| known.contains(key));
+        }
+        let key = (group, server.clone());
+        let made = || {
+            let check = move |peer: &Hello| match peer.group {
+                Some(found) if found == group => Ok(()),
+                found => Err(format!(
+                    "a member of group {group} was expected there, but it says {}",
+                    found.map_or("that it is a client".into(), |g| format!("group {g}")),
+                )),
+            };
+            Link::new(server, self.limits.clone(), self.hello.clone(), Arc::new(check))
+        };
+        state.links.entry(key).or_insert_with(made).clone()
+    }
+
+    /// Learns from a failed attempt and waits as long as the next one should. `at` is where it
+    /// went, `failures` how many there have been in a row. Cancellation-safe.
+    pub async fn recover(
+        self: &Arc<Self>,
+        shard: ShardId,
+        at: Option<&Route>,
+        trouble: &Trouble,
+        failures: u32,
+    ) {
+        // Asked for before anything can change.
+        let changed = self.changed.notified();
+        let mut at_once = false;
+        match (trouble, at) {
+            (Trouble::NotLeader(Some((_, leader))), Some(at)) => {
+                at_once = failures <= QUICK_FAILURES && leader != at.link.target();
+                self.presume(at.group, leader);
+            }
+            (Trouble::NotLeader(None) | Trouble::Unreadable(_), Some(at)) => self.pass_over(at),
+            (Trouble::Unreachable(_) | Trouble::Silent(_), Some(at)) => {
+                self.pass_over(at);
+                at_once = failures == 1;
+                // Its addresses may have changed.
+                if failures > 3 {
+                    self.refresh();
+                }
+            }
+            (Trouble::WrongGroup { config, owner }, Some(at)) => {
+                let newer = *config > self.config().map_or(0, |c| c.num);
+                match owner {
+                    // While a shard is on its way, each side may name the other.
+                    Some(owner) if *owner != at.group && !newer => {
+                        self.hint(shard, *owner);
+                        at_once = failures <= QUICK_FAILURES;
+                    }
+                    _ => self.unhint(shard),
+                }
+                self.refresh();
+            }
+            (Trouble::NoConfig | Trouble::NoOwner { .. }, _) => self.refresh(),
+            (Trouble::Busy(_) | Trouble::Unknown, _) | (_, None) => {}
+        }
+        if at_once {
+            return;
+        }
+        let pause = backoff(failures);
+        match trouble {
+            // A newer configuration ends the wait early.
+            Trouble::WrongGroup { .. } | Trouble::NoConfig | Trouble::NoOwner { .. } => {
+                let _ = tokio::time::timeout(pause, changed).await;
+            }
+            _ => tokio::time::sleep(pause).await,
+        }
+    }
+
+    /// The group's leader is there.
+    fn presume(&self, group: GroupId, leader: &str) {
+        if let Some(known) = self.state().groups.get_mut(&group)
+            && !leader.is_empty()
+        {
+            known.leader = leader.into();
+        }
+    }
+
+    /// The next member is asked, unless another attempt has moved on already.
+    fn pass_over(&self, at: &Route) {
+        if let Some(known) = self.state().groups.get_mut(&at.group)
+            && known.leader == at.link.target()
+            && !known.servers.is_empty()
+        {
+            let position = known.servers.iter().position(|server| *server == known.leader);
+            let next = position.map_or(0, |p| (p + 1) % known.servers.len());
+            known.leader = known.servers[next].clone();
+        }
+    }
+
+    fn hint(&self, shard: ShardId, group: GroupId) {
+        self.state().hints.insert(shard, group);
+    }
+
+    fn unhint(&self, shard: ShardId) {
+        self.state().hints.remove(&shard);
+    }
+
+    /// Asks the controllers for the latest configuration, unless that is being done already.
+    pub fn refresh(self: &Arc<Self>) {
+        if std::mem::replace(&mut self.state().refreshing, true) {
+            return;
+        }
+        let router = self.clone();
+        tokio::spawn(async move {
+            let answer = router.ctrlers.query(None, REFRESH_DEADLINE).await;
+            let changed = match answer {
+                Ok(config) => router.adopt(config),
+                Err(error) => {
+                    router.state().trouble = Some(error.to_string());
+                    false
+                }
+            };
+            if changed {
+                router.changed.notify_waiters();
+            }
+            tokio::time::sleep(REFRESH_SPACING).await;
+            router.state().refreshing = false;
+        });
+    }
+
+    /// Takes a configuration in; true when it is news.
+    pub fn adopt(&self, config: Config) -> bool {
+        let mut state = self.state();
+        state.trouble = None;
+        if state.config.as_ref().is_some_and(|known| known.num >= config.num) {
+            return false;
+        }
+        for (group, info) in &config.groups {
+            let known = state.groups.entry(*group).or_default();
+            known.servers.clone_from(&info.servers);
+            if !known.servers.contains(&known.leader) {
+                known.leader = known.servers.first().cloned().unwrap_or_default();
+            }
+        }
+        state.hints.clear();
+        state.config = Some(Arc::new(config));
+        true
+    }
+
+    /// Sends a request; the caller sorts the answer. `failures` in a row lengthen the wait.
+    pub async fn call(&self, route: &Route, body: Bytes, failures: u32) -> Result<Bytes, CallError> {
+        let deadline = attempt_deadline(body.len(), failures);
+        route.link.call(CHANNEL, body, deadline).await
+    }
+}
+
+/// A request's frame body.
+pub fn encode(request: &Request) -> Bytes {
+    // Postcard writes plain data to memory; it has no way to fail on these types.
+    Bytes::from(postcard::to_stdvec(request).expect("requests are plain data"))
+}
+
+/// Time for one attempt.
+fn attempt_deadline(bytes: usize, failures: u32) -> Duration {
+    let grown = ATTEMPT.0 * (1 << failures.min(3));
+    grown.min(ATTEMPT.1) + Duration::from_secs((bytes / ATTEMPT_BYTES_PER_SEC) as u64)
+}
+
+/// The pause after so many failures in a row: doubled each time, of which a random half.
+fn backoff(failures: u32) -> Duration {
+    let full = (BACKOFF.0 * (1 << failures.clamp(1, 6) >> 1)).min(BACKOFF.1);
+    let micros = full.as_micros() as u64;
+    Duration::from_micros(micros / 2 + world::entropy::random_u64() % (micros / 2 + 1))
+}
