@@ -1,0 +1,229 @@
+//! One simulated file: what is synced, and what was written since.
+//!
+//! Pages are shared (`Arc`), so that syncs, images and versions copy no bytes they need not.
+
+use super::rng::Rng;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Granularity of the page maps.
+pub(super) const PAGE: usize = 4096;
+/// A power failure tears at this granularity: a sector is old or new, never mixed.
+pub(super) const SECTOR: usize = 512;
+/// Earlier contents of an un-synced page that a power failure may bring back.
+const MAX_VERSIONS: usize = 3;
+/// Un-synced lengths that a power failure may bring back.
+const MAX_LENGTHS: usize = 64;
+
+pub(super) type Page = [u8; PAGE];
+
+/// A page written since the last sync.
+#[derive(Clone)]
+struct Dirty {
+    now: Arc<Page>,
+    /// What it was at earlier moments since the last sync (the kernel may have written any of them).
+    older: Vec<Arc<Page>>,
+}
+
+/// One file's bytes. Bytes of a page beyond the length mean nothing: growth zeroes them.
+#[derive(Clone, Default)]
+pub(super) struct Inode {
+    synced: BTreeMap<u64, Arc<Page>>,
+    synced_len: u64,
+    dirty: BTreeMap<u64, Dirty>,
+    len: u64,
+    /// Lengths it had since the last sync.
+    lengths: Vec<u64>,
+    /// The content each page had before its last sync, for the "stale block" fault.
+    stale: BTreeMap<u64, Arc<Page>>,
+}
+
+impl Inode {
+    pub(super) fn len(&self) -> u64 {
+        self.len
+    }
+
+    fn page(&self, number: u64) -> Option<&Arc<Page>> {
+        self.dirty
+            .get(&number)
+            .map(|d| &d.now)
+            .or_else(|| self.synced.get(&number))
+    }
+
+    /// The caller has checked the length.
+    pub(super) fn read(&self, buf: &mut [u8], offset: u64) {
+        for_pages(offset, buf.len(), |number, in_page, in_buf| {
+            match self.page(number) {
+                Some(page) => buf[in_buf].copy_from_slice(&page[in_page]),
+                None => buf[in_buf].fill(0),
+            }
+        });
+    }
+
+    fn page_mut(&mut self, number: u64) -> &mut Page {
+        let synced = &self.synced;
+        let mut fresh = false;
+        let dirty = self.dirty.entry(number).or_insert_with(|| {
+            fresh = true;
+            let now = synced
+                .get(&number)
+                .cloned()
+                .unwrap_or_else(|| Arc::new([0; PAGE]));
+            Dirty {
+                now,
+                older: Vec::new(),
+            }
+        });
+        if !fresh && dirty.older.len() < MAX_VERSIONS {
+            dirty.older.push(dirty.now.clone());
+        }
+        Arc::make_mut(&mut dirty.now)
+    }
+
+    fn note_len(&mut self, len: u64) {
+        if len != self.len {
+            if self.lengths.len() < MAX_LENGTHS {
+                self.lengths.push(self.len);
+            }
+            self.len = len;
+        }
+    }
+
+    pub(super) fn write(&mut self, buf: &[u8], offset: u64) {
+        let end = offset + buf.len() as u64;
+        if buf.is_empty() {
+            return;
+        }
+        if offset > self.len {
+            self.set_len(offset);
+        }
+        if end > self.len {
+            self.zero_tail(self.len, end);
+            self.note_len(end);
+        }
+        for_pages(offset, buf.len(), |number, in_page, in_buf| {
+            self.page_mut(number)[in_page].copy_from_slice(&buf[in_buf]);
+        });
+    }
+
+    pub(super) fn set_len(&mut self, len: u64) {
+        if len > self.len {
+            self.zero_tail(self.len, len);
+        } else {
+            self.dirty.split_off(&len.div_ceil(PAGE as u64));
+        }
+        self.note_len(len);
+    }
+
+    /// Before growth: whatever pages still hold between the old length and the new must read as zero.
+    fn zero_tail(&mut self, from: u64, to: u64) {
+        let (first, end) = (from / PAGE as u64, to.div_ceil(PAGE as u64));
+        let held: Vec<u64> = self.synced.range(first..end).map(|(n, _)| *n).collect();
+        let held_dirty: Vec<u64> = self.dirty.range(first..=first).map(|(n, _)| *n).collect();
+        for number in held.into_iter().chain(held_dirty) {
+            let keep = if number == first {
+                (from % PAGE as u64) as usize
+            } else {
+                0
+            };
+            let zero_already = self
+                .page(number)
+                .is_none_or(|page| page[keep..].iter().all(|b| *b == 0));
+            if !zero_already {
+                self.page_mut(number)[keep..].fill(0);
+            }
+        }
+    }
+
+    /// Everything written becomes durable.
+    pub(super) fn sync(&mut self, keep_stale: bool) {
+        for (number, dirty) in std::mem::take(&mut self.dirty) {
+            let before = self.synced.insert(number, dirty.now);
+            if keep_stale && let Some(before) = before {
+                self.stale.insert(number, before);
+            }
+        }
+        self.settle_len(self.len);
+    }
+
+    /// After a failed sync: the dirty pages are gone, the length stays un-synced.
+    pub(super) fn drop_dirty(&mut self) {
+        self.dirty.clear();
+    }
+
+    fn settle_len(&mut self, len: u64) {
+        self.len = len;
+        self.synced_len = len;
+        self.lengths.clear();
+        self.synced.split_off(&len.div_ceil(PAGE as u64));
+    }
+
+    /// Of what is not synced a random part survives, sector by sector, each as it was at some moment.
+    pub(super) fn power_fail(&mut self, rng: &mut Rng, garbage: f64) {
+        let dirty = std::mem::take(&mut self.dirty);
+        let mut candidates = std::mem::take(&mut self.lengths);
+        candidates.extend([self.synced_len, self.len, self.len]);
+        let len = candidates[rng.below(candidates.len() as u64) as usize];
+        // Mostly-kept and mostly-lost files are as likely as evenly torn ones.
+        let keep = match rng.below(4) {
+            0 => 0.0,
+            1 => 1.0,
+            _ => rng.unit(),
+        };
+        for (number, page) in dirty {
+            let mut result: Page = self.synced.get(&number).map_or([0; PAGE], |p| **p);
+            let mut changed = false;
+            for sector in 0..PAGE / SECTOR {
+                let range = sector * SECTOR..(sector + 1) * SECTOR;
+                if number * PAGE as u64 + range.start as u64 >= self.synced_len
+                    && rng.chance(garbage)
+                {
+                    rng.fill(&mut result[range]);
+                    changed = true;
+                } else if rng.chance(keep) {
+                    let pick = rng.below(page.older.len() as u64 * 2 + 3) as usize;
+                    let version = page.older.get(pick).unwrap_or(&page.now);
+                    result[range.clone()].copy_from_slice(&version[range]);
+                    changed = true;
+                }
+            }
+            if changed {
+                self.synced.insert(number, Arc::new(result));
+            }
+        }
+        self.settle_len(len);
+    }
+
+    /// Changes what is stored, behind everybody's back.
+    pub(super) fn damage(&mut self, number: u64, change: impl Fn(&mut Page)) {
+        let page = self
+            .synced
+            .entry(number)
+            .or_insert_with(|| Arc::new([0; PAGE]));
+        change(Arc::make_mut(page));
+        if let Some(dirty) = self.dirty.get_mut(&number) {
+            change(Arc::make_mut(&mut dirty.now));
+        }
+    }
+
+    /// The content a page had before its last sync, if any was kept.
+    pub(super) fn stale_page(&self, number: u64) -> Option<Page> {
+        self.stale.get(&number).map(|page| **page)
+    }
+}
+
+/// Splits a byte range at page borders: (page, range in the page, range in the buffer).
+fn for_pages(
+    offset: u64,
+    len: usize,
+    mut each: impl FnMut(u64, std::ops::Range<usize>, std::ops::Range<usize>),
+) {
+    let mut done = 0;
+    while done < len {
+        let at = offset + done as u64;
+        let start = (at % PAGE as u64) as usize;
+        let n = (PAGE - start).min(len - done);
+        each(at / PAGE as u64, start..start + n, done..done + n);
+        done += n;
+    }
+}
