@@ -3,5 +3,6 @@
 pub mod api;
 pub mod client;
 pub mod machine;
+pub mod mover;
 pub mod server;
 pub mod slot;

@@ -1,0 +1,300 @@
+//! One errand each, repeated until it is done.
+
+use super::Mover;
+use super::peers::bounded;
+use super::plan::{self, Errand};
+use super::wire::{Answer, Party, What};
+use crate::machine::chunk::Chunk;
+use crate::machine::command::{Ack, Command, Enter};
+use crate::machine::state::Cursor;
+use ctrler::client::ClientError;
+use ctrler::config::{ConfigNum, GroupId, ShardId};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tokio::time::sleep;
+use tracing::{debug, info, warn};
+
+/// Time for one command of the mover.
+const PROPOSE: Duration = Duration::from_secs(5);
+/// Time for one answer of the controllers.
+const CONTROL: Duration = Duration::from_secs(5);
+/// The controllers are asked for a next configuration this often.
+const NEXT: Duration = Duration::from_millis(100);
+/// First and longest pause between attempts at anything else.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(500));
+/// Pause after something only a person can put right.
+const HOPELESS: Duration = Duration::from_secs(5);
+
+/// A growing pause.
+struct Pause(Duration);
+
+impl Pause {
+    fn new() -> Pause {
+        Pause(PAUSE.0)
+    }
+    async fn wait(&mut self) {
+        sleep(self.0).await;
+        self.0 = (self.0 * 2).min(PAUSE.1);
+    }
+}
+
+/// An errand's task.
+pub(super) struct Work {
+    pub(super) mover: Arc<Mover>,
+    pub(super) birth: Option<u128>,
+}
+
+impl Work {
+    pub(super) async fn run(self, errand: Errand) {
+        debug!(group = self.mover.group, ?errand, "errand");
+        match errand {
+            Errand::Birth => self.birth().await,
+            Errand::Next { after } => self.next(after).await,
+            Errand::Report { through, holds } => self.report(through, holds).await,
+            Errand::Pull { shard, num, from } => self.pull(shard, num, from).await,
+            Errand::Confirm { to, num } => self.confirm(to, num).await,
+            Errand::Sweep { shard, incarnation } => self.sweep(shard, incarnation).await,
+        }
+    }
+
+    fn me(&self) -> Party {
+        Party {
+            group: self.mover.group,
+            birth: self.birth.unwrap_or_default(),
+        }
+    }
+
+    async fn propose(&self, command: Command) -> Result<Ack, String> {
+        match self
+            .mover
+            .replica
+            .propose(command.to_bytes(), PROPOSE)
+            .await
+        {
+            Ok(reply) => Ok(Ack::from_bytes(&reply)),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    async fn birth(&self) {
+        let mut pause = Pause::new();
+        let id = world::entropy::random_u128();
+        while self.propose(Command::Birth { id }).await.is_err() {
+            pause.wait().await;
+        }
+    }
+
+    /// History is entered only by the group that the controllers recorded: a number used again on
+    /// empty disks would replay it as the first owner of everything.
+    async fn recorded(&self) -> bool {
+        if self.mover.recorded.load(Ordering::Relaxed) {
+            return true;
+        }
+        let group = self.mover.group;
+        match self.mover.ctrlers.record(group, CONTROL).await {
+            Ok(Some(record)) if Some(record.group.birth) == self.birth => {
+                self.mover.recorded.store(true, Ordering::Relaxed);
+                true
+            }
+            Ok(Some(record)) => {
+                warn!(
+                    group,
+                    recorded = format_args!("{:032x}", record.group.birth),
+                    here = format_args!("{:032x}", self.birth.unwrap_or_default()),
+                    "the controllers know this group number with another birth id: it stays out of \
+                     the cluster; start it with a number never used before"
+                );
+                sleep(HOPELESS).await;
+                false
+            }
+            Ok(None) | Err(_) => false,
+        }
+    }
+
+    async fn next(&self, after: ConfigNum) {
+        loop {
+            if self.recorded().await {
+                match self.mover.ctrlers.query(Some(after + 1), CONTROL).await {
+                    Ok(config) if config.num == after + 1 => {
+                        match self.propose(Command::Enter(Enter::new(&config))).await {
+                            Ok(Ack::Done) => {
+                                info!(group = self.mover.group, config = config.num, "entered");
+                                return;
+                            }
+                            // Entered by an earlier attempt; the agenda says what is next.
+                            Ok(Ack::Refused(reason)) => {
+                                warn!(
+                                    group = self.mover.group,
+                                    config = config.num,
+                                    reason,
+                                    "not entered"
+                                );
+                                sleep(PAUSE.1).await;
+                            }
+                            Err(_) => {}
+                        }
+                    }
+                    // "No such configuration yet" among others.
+                    Ok(_) | Err(_) => {}
+                }
+            }
+            tokio::select! {
+                biased;
+                () = self.mover.notice.heard_of_newer() => {}
+                () = sleep(NEXT) => {}
+            }
+        }
+    }
+
+    async fn report(&self, through: ConfigNum, holds: bool) {
+        let mut pause = Pause::new();
+        let group = self.mover.group;
+        let info = self.mover.info(self.birth.unwrap_or_default());
+        loop {
+            match self
+                .mover
+                .ctrlers
+                .settled(group, info.clone(), through, holds, CONTROL)
+                .await
+            {
+                Ok(()) => return,
+                Err(ClientError::Invalid(reason)) => {
+                    warn!(group, through, reason, "report refused");
+                    sleep(HOPELESS).await;
+                }
+                Err(error) => {
+                    debug!(group, through, %error, "report");
+                    pause.wait().await;
+                }
+            }
+        }
+    }
+
+    async fn fetch(
+        &self,
+        shard: ShardId,
+        num: ConfigNum,
+        from: GroupId,
+        cursor: &Cursor,
+    ) -> Result<Chunk, String> {
+        let what = What::Pull {
+            shard,
+            from: cursor.clone(),
+        };
+        match self.mover.peers.ask(self.me(), from, num, what).await? {
+            Answer::Rows(chunk) => Ok(chunk),
+            other => Err(format!("{other:?}")),
+        }
+    }
+
+    /// Chunk after chunk; the next one is fetched while one is being committed.
+    async fn pull(self, shard: ShardId, num: ConfigNum, from: GroupId) {
+        let work = Arc::new(self);
+        let mut pause = Pause::new();
+        loop {
+            let Some(agenda) = work.mover.agenda().await else {
+                return;
+            };
+            let Some(cursor) = plan::cursor(&agenda, shard, num) else {
+                return;
+            };
+            match work.pull_from(shard, num, from, cursor).await {
+                Ok(()) => {
+                    info!(group = work.mover.group, shard, num, from, "arrived");
+                    // The fast path; the old owner asks by itself when this is lost.
+                    let what = What::Arrived {
+                        shards: vec![shard],
+                    };
+                    let _ = work.mover.peers.ask(work.me(), from, num, what).await;
+                    return;
+                }
+                Err(reason) => {
+                    debug!(group = work.mover.group, shard, num, from, reason, "pull");
+                    pause.wait().await;
+                }
+            }
+        }
+    }
+
+    async fn pull_from(
+        self: &Arc<Work>,
+        shard: ShardId,
+        num: ConfigNum,
+        from: GroupId,
+        mut cursor: Cursor,
+    ) -> Result<(), String> {
+        let mut chunk = self.fetch(shard, num, from, &cursor).await?;
+        loop {
+            let next = chunk.next.clone();
+            let command = Command::Install {
+                shard,
+                num,
+                from: cursor,
+                chunk,
+            };
+            let work = self.clone();
+            let installing = tokio::spawn(async move { work.propose(command).await });
+            let fetched = match &next {
+                Some(next) => Some(self.fetch(shard, num, from, next).await),
+                None => None,
+            };
+            match installing.await.map_err(|error| error.to_string())?? {
+                Ack::Done => {}
+                Ack::Refused(reason) => return Err(reason),
+            }
+            match (next, fetched) {
+                (Some(next), Some(fetched)) => {
+                    cursor = next;
+                    chunk = fetched?;
+                }
+                _ => return Ok(()),
+            }
+        }
+    }
+
+    /// Asks the new owner, and the controllers' record of it: it may have settled the
+    /// configuration, left and been shut down before we heard.
+    async fn confirm(&self, to: GroupId, num: ConfigNum) {
+        let mut pause = Pause::new();
+        loop {
+            let Some(agenda) = self.mover.agenda().await else {
+                return;
+            };
+            let Some(given) = plan::given(&agenda, to, num) else {
+                return;
+            };
+            let mut installed = Vec::new();
+            if !given.is_empty() {
+                let record = self.mover.peers.record(to, true).await;
+                if record.is_ok_and(|record| record.settled >= num) {
+                    installed = given;
+                } else {
+                    let what = What::Installed {
+                        shards: bounded(given.clone()),
+                    };
+                    let answer = self.mover.peers.ask(self.me(), to, num, what).await;
+                    if let Ok(Answer::Installed(shards)) = answer {
+                        installed = shards.into_iter().filter(|s| given.contains(s)).collect();
+                    }
+                }
+            }
+            for command in plan::releases(installed, num) {
+                pause = Pause::new();
+                let _ = self.propose(command).await;
+            }
+            pause.wait().await;
+        }
+    }
+
+    async fn sweep(&self, shard: ShardId, incarnation: ConfigNum) {
+        let mut pause = Pause::new();
+        loop {
+            match self.propose(Command::Sweep { shard, incarnation }).await {
+                Ok(Ack::Done) => {}
+                Ok(Ack::Refused(_)) => return,
+                Err(_) => pause.wait().await,
+            }
+        }
+    }
+}
