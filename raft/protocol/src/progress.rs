@@ -25,6 +25,8 @@ pub(crate) struct Progress {
     pub(crate) feed: Feed,
     /// Probing, and the one append is under way.
     pub(crate) paused: bool,
+    /// The newest heartbeat round when it was sent.
+    pub(crate) paused_round: u64,
     /// Heard from since the last look at the quorum.
     pub(crate) active: bool,
     /// Highest heartbeat round answered.
@@ -48,6 +50,7 @@ impl Progress {
             next,
             feed: Feed::Probe,
             paused: false,
+            paused_round: 0,
             active: false,
             round: 0,
             beat: (0, 0),
@@ -80,12 +83,39 @@ impl Progress {
         self.clear_inflight();
     }
 
-    /// Feed it without waiting.
-    pub(crate) fn replicate(&mut self) {
+    /// Send nothing until it answers, or answers a round later than `round`.
+    pub(crate) fn pause(&mut self, round: u64) {
+        self.paused = true;
+        self.paused_round = round;
+    }
+
+    /// It holds the leader's log through `received` as of heartbeat `round`, synced or not: what
+    /// was sent before that round and is not there was lost. True when that is so.
+    pub(crate) fn received(&mut self, received: Index, round: u64) -> bool {
+        match self.feed {
+            // The probe is there; its acknowledgement waits for the sync.
+            Feed::Probe if self.paused && received >= self.next => {
+                self.replicate(received + 1);
+                false
+            }
+            Feed::Probe => {
+                self.paused &= round <= self.paused_round;
+                false
+            }
+            Feed::Replicate if round == self.beat.0 && received < self.beat.1 => {
+                self.probe(received + 1);
+                true
+            }
+            Feed::Replicate | Feed::Snapshot => false,
+        }
+    }
+
+    /// Feed it from `next` without waiting.
+    pub(crate) fn replicate(&mut self, next: Index) {
         self.feed = Feed::Replicate;
         self.paused = false;
         self.clear_inflight();
-        self.next = self.matched + 1;
+        self.next = next.max(self.matched + 1);
     }
 
     /// Wait for the driver's snapshot.

@@ -51,7 +51,11 @@ impl Core {
         let last = self.log.last_index();
         let settings = &self.settings;
         loop {
-            let Some(p) = self.lead.as_mut().and_then(|l| l.progress.get_mut(&to)) else {
+            let Some(lead) = &mut self.lead else {
+                return;
+            };
+            let round = lead.round;
+            let Some(p) = lead.progress.get_mut(&to) else {
                 return;
             };
             let room = match p.feed {
@@ -79,7 +83,7 @@ impl Core {
                 return;
             }
             match p.feed {
-                Feed::Probe => p.paused = true,
+                Feed::Probe => p.pause(round),
                 _ => p.sent(prev_index + entries.len() as u64, bytes),
             }
             p.told = self.commit;
@@ -147,7 +151,7 @@ impl Core {
             AppendVerdict::Matched { index } if index <= last => {
                 let news = p.raise(index);
                 if p.feed == Feed::Probe {
-                    p.replicate();
+                    p.replicate(index + 1);
                 }
                 if news {
                     self.leave_snapshot(from);
@@ -209,10 +213,7 @@ impl Core {
         match verdict {
             HeartbeatVerdict::Matched { received, synced } if received.max(synced) <= last => {
                 let news = p.raise(synced);
-                p.paused = false;
-                // What was sent before this round and is not there by now was lost on the way.
-                if p.feed == Feed::Replicate && p.beat.0 == round && received < p.beat.1 {
-                    p.probe(received + 1);
+                if p.received(received, round) {
                     why!(
                         self,
                         "{from} did not receive what was sent -> probe from {}",

@@ -18,6 +18,7 @@ impl Core {
 
     pub(crate) fn snapshot_sent(&mut self, to: NodeId, installed: Option<Index>) {
         let last = self.log.last_index();
+        let round = self.lead.as_ref().map_or(0, |l| l.round);
         let Some(p) = self.progress(to).filter(|p| p.feed == Feed::Snapshot) else {
             return;
         };
@@ -28,7 +29,7 @@ impl Core {
                 // Not again before the follower is heard from; and then from the log's end, for it
                 // may have refused the snapshot because it is past it.
                 p.probe(last + 1);
-                p.paused = true;
+                p.pause(round);
             }
         }
         match installed {

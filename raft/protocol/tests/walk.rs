@@ -105,11 +105,11 @@ impl Walk {
                 self.cluster.tick(id, 1);
             }
             60..75 => self.disk(id),
-            75..83 => self.propose(id),
-            83..89 => self.read(id),
-            89..91 => self.compact(id),
-            91 if self.dice.chance(self.rates.storm) => self.storm(up),
-            91 => {}
+            75..82 => self.propose(id),
+            82..87 => self.read(id),
+            87..89 => self.compact(id),
+            89..92 if self.dice.chance(self.rates.storm) => self.storm(up),
+            89..92 => {}
             92..95 => self.restart(),
             95..98 if self.dice.chance(self.rates.crash * 5) => self.crash(id),
             98 if self.dice.chance(self.rates.cut * 20) => {
