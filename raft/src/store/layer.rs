@@ -46,10 +46,6 @@ impl Layer {
         self.bytes
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.map.is_empty()
-    }
-
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&Bytes, &Option<Bytes>)> {
         self.map.iter()
     }
