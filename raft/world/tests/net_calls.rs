@@ -4,9 +4,9 @@ mod net_common;
 
 use bytes::Bytes;
 use net_common::*;
-use std::sync::Arc;
-use tokio::time::{Instant, sleep, timeout};
-use world::net::{CallError, Limits, Link};
+use std::time::Duration;
+use tokio::time::{Instant, timeout};
+use world::net::{CallError, Limits};
 use world::testing::block_on_test;
 
 #[test]
@@ -74,10 +74,7 @@ fn calls_reach_the_service_in_the_order_they_were_made() {
             let link = link.clone();
             let mut call = Box::pin(async move { link.call(SLOW, bytes(i % 3), 5 * SECOND).await });
             // The first poll queues it.
-            assert_eq!(
-                timeout(std::time::Duration::ZERO, &mut call).await.ok(),
-                None
-            );
+            assert_eq!(timeout(Duration::ZERO, &mut call).await.ok(), None);
             calls.push(call);
         }
         for (i, call) in calls.into_iter().enumerate() {
@@ -93,5 +90,173 @@ fn calls_reach_the_service_in_the_order_they_were_made() {
             .map(|b| number(b))
             .collect();
         assert_eq!(order, (0..200).map(|i| i % 3).collect::<Vec<_>>());
+    });
+}
+
+#[test]
+fn the_deadline_travels_as_what_remains() {
+    block_on_test(async {
+        let server = serve(Limits::default()).await;
+        let link = link_to(server.addr, Limits::default());
+        let arrived = link.call(DEADLINE, Bytes::new(), 700 * MS).await.unwrap();
+        assert!(
+            (300..=700).contains(&number(&arrived)),
+            "{}",
+            number(&arrived)
+        );
+    });
+}
+
+#[test]
+fn an_unanswered_call_ends_at_its_deadline_and_so_does_the_request() {
+    block_on_test(async {
+        let server = serve(Limits::default()).await;
+        let link = link_to(server.addr, Limits::default());
+        assert!(link.call(ECHO, Bytes::new(), SECOND).await.is_ok());
+        let started = Instant::now();
+        let answer = link.call(NEVER, Bytes::new(), 100 * MS).await;
+        assert!(
+            matches!(answer, Err(CallError::NoAnswer { .. })),
+            "{answer:?}"
+        );
+        assert!(
+            (100 * MS..600 * MS).contains(&started.elapsed()),
+            "{:?}",
+            started.elapsed()
+        );
+        // The server does not keep a place for what nobody waits for.
+        let seen = server.room.seen.clone();
+        until("the request was dropped", || {
+            seen.lock().unwrap().dropped == 1
+        })
+        .await;
+        assert!(started.elapsed() < SECOND, "{:?}", started.elapsed());
+        assert!(link.peer().is_some(), "the connection stays");
+    });
+}
+
+#[test]
+fn a_cancelled_call_leaves_the_link_usable() {
+    block_on_test(async {
+        let server = serve(Limits::default()).await;
+        let link = link_to(server.addr, Limits::default());
+        for _ in 0..20 {
+            // Cancelled before it is sent, on its way, or while it is served.
+            for pause in [0, 1, 10] {
+                let call = link.call(SLOW, bytes(20), SECOND);
+                assert!(timeout(MS * pause, call).await.is_err());
+                assert_eq!(link.call(ECHO, bytes(9), SECOND).await, Ok(bytes(9)));
+            }
+        }
+    });
+}
+
+#[test]
+fn large_bodies_pass_and_larger_ones_are_refused_here() {
+    block_on_test(async {
+        let server = serve(Limits::default()).await;
+        let link = link_to(server.addr, Limits::default());
+        let large = Bytes::from(
+            (0..8u32 << 20)
+                .map(|i| (i * 31 >> 7) as u8)
+                .collect::<Vec<_>>(),
+        );
+        let calls: Vec<_> = (0..4)
+            .map(|_| {
+                let (link, large) = (link.clone(), large.clone());
+                tokio::spawn(async move { link.call(ECHO, large, 20 * SECOND).await })
+            })
+            .collect();
+        for call in calls {
+            assert!(call.await.unwrap().unwrap() == large);
+        }
+        let size = Limits::default().max_frame + 1;
+        let limit = size - 1;
+        let too_large = Bytes::from(vec![0; size]);
+        let refused = link.call(ECHO, too_large.clone(), SECOND).await;
+        assert_eq!(refused, Err(CallError::TooLarge { size, limit }));
+        assert!(!link.mail(0, too_large));
+        // A reply beyond the limit is not sent, and harms nobody else.
+        let none = link.call(LARGE, bytes(size as u64), 300 * MS).await;
+        assert!(matches!(none, Err(CallError::NoAnswer { .. })), "{none:?}");
+        assert_eq!(link.call(ECHO, bytes(1), SECOND).await, Ok(bytes(1)));
+    });
+}
+
+#[test]
+fn beyond_max_calls_the_socket_is_not_read_and_nothing_is_lost() {
+    block_on_test(async {
+        let limits = Limits {
+            max_calls: 8,
+            idle_limit: 200 * MS,
+            ..Limits::default()
+        };
+        let server = serve(limits.clone()).await;
+        let link = link_to(server.addr, limits);
+        let calls: Vec<_> = (0..40)
+            .map(|_| {
+                let link = link.clone();
+                // Slower than the link's patience: a full server must not pass for a dead one.
+                tokio::spawn(async move { link.call(SLOW, bytes(500), 20 * SECOND).await })
+            })
+            .collect();
+        for call in calls {
+            assert_eq!(call.await.unwrap(), Ok(bytes(500)));
+        }
+        assert_eq!(server.room.seen.lock().unwrap().most_running, 8);
+    });
+}
+
+#[test]
+fn beyond_max_call_bytes_the_socket_is_not_read() {
+    block_on_test(async {
+        let limits = Limits {
+            max_call_bytes: 100 << 10,
+            ..Limits::default()
+        };
+        let server = serve(limits.clone()).await;
+        let link = link_to(server.addr, limits);
+        let calls: Vec<_> = (0..20)
+            .map(|_| {
+                let link = link.clone();
+                let body = Bytes::from(vec![1; 50 << 10]);
+                tokio::spawn(async move { link.call(YIELD, body, 20 * SECOND).await })
+            })
+            .collect();
+        for call in calls {
+            assert!(call.await.unwrap().is_ok());
+        }
+        let most = server.room.seen.lock().unwrap().most_running;
+        assert!((1..=2).contains(&most), "{most}");
+    });
+}
+
+#[test]
+fn a_full_send_queue_drops_mail_and_lets_calls_wait() {
+    block_on_test(async {
+        let limits = Limits {
+            send_queue: 10_000,
+            ..Limits::default()
+        };
+        let server = serve(limits.clone()).await;
+        let link = link_to(server.addr, limits);
+        assert!(link.call(ECHO, Bytes::new(), SECOND).await.is_ok());
+        // Without an await the background task cannot send: the queue fills.
+        let body = Bytes::from(vec![0; 976]);
+        let queued = (0..20).filter(|_| link.mail(0, body.clone())).count();
+        assert_eq!(queued, 10);
+        // A call waits for room; so does one larger than the whole queue.
+        let large = Bytes::from(vec![1; 100_000]);
+        let (one, two) = tokio::join!(
+            link.call(ECHO, body.clone(), SECOND),
+            link.call(ECHO, large.clone(), SECOND)
+        );
+        assert_eq!((one, two), (Ok(body.clone()), Ok(large)));
+        assert_eq!(server.room.seen.lock().unwrap().mail.len(), 10);
+        assert_eq!(
+            (0..20).filter(|_| link.mail(0, body.clone())).count(),
+            10,
+            "room is given back"
+        );
     });
 }

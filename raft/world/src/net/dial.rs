@@ -283,7 +283,11 @@ impl Driving {
             }
         }
         match filled {
-            Poll::Ready(filled) => filled.map(|()| true),
+            Poll::Ready(filled) => {
+                // Only what is said from here on can still be unanswered.
+                self.wire.spoke = false;
+                filled.map(|()| true)
+            }
             Poll::Pending => Ok(false),
         }
     }
@@ -390,7 +394,6 @@ impl Driving {
 
     fn tick(&mut self) -> Result<(), WireError> {
         if std::mem::take(&mut self.wire.heard) {
-            self.wire.spoke = false;
             (self.idle_ticks, self.silent_ticks) = (0, 0);
             return Ok(());
         }

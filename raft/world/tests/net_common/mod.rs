@@ -5,11 +5,21 @@ use bytes::Bytes;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
-use world::net::{BoxFuture, Hello, Limits, Link, PROTOCOL, Server, Service};
+use world::net::{
+    BoxFuture, HEADER, Head, Hello, Kind, Limits, Link, PROTOCOL, Server, Service, header,
+};
 
 pub const SECOND: Duration = Duration::from_secs(1);
+/// Any free port; the simulation's first free one could also be a client's.
+pub const ANY: &str = if cfg!(madsim) {
+    "127.0.0.1:7000"
+} else {
+    "127.0.0.1:0"
+};
 pub const MS: Duration = Duration::from_millis(1);
 
 /// Answers with the body.
@@ -22,6 +32,8 @@ pub const DEADLINE: u8 = 2;
 pub const LARGE: u8 = 3;
 /// Never answers.
 pub const NEVER: u8 = 4;
+/// Answers with the body, but not at the first poll.
+pub const YIELD: u8 = 5;
 
 pub fn hello(node: u64) -> Hello {
     Hello {
@@ -98,6 +110,10 @@ impl Service for Room {
                 }
                 DEADLINE => bytes(deadline.as_millis() as u64),
                 LARGE => Bytes::from(vec![7; number(&body) as usize]),
+                YIELD => {
+                    tokio::task::yield_now().await;
+                    body
+                }
                 NEVER => std::future::pending().await,
                 _ => body,
             };
@@ -137,7 +153,7 @@ pub async fn serve_at(addr: &str, limits: Limits, room: Room) -> Running {
 }
 
 pub async fn serve(limits: Limits) -> Running {
-    serve_at("127.0.0.1:0", limits, Room::default()).await
+    serve_at(ANY, limits, Room::default()).await
 }
 
 pub fn link_to(addr: SocketAddr, limits: Limits) -> Link {
@@ -159,4 +175,36 @@ pub async fn until(what: &str, mut done: impl FnMut() -> bool) {
         );
         sleep(MS).await;
     }
+}
+
+/// Waits for the end of a stream; false when it is still open after `time`.
+pub async fn ends_within(stream: &mut TcpStream, time: Duration) -> bool {
+    let mut rest = Vec::new();
+    // An error, such as a reset, is an end too.
+    tokio::time::timeout(time, stream.read_to_end(&mut rest))
+        .await
+        .is_ok()
+}
+
+/// Connects and says hello by hand.
+pub async fn raw(addr: SocketAddr) -> TcpStream {
+    let mut stream = TcpStream::connect(addr).await.unwrap();
+    send_raw(&mut stream, &frame(Kind::Hello, &hello(1).to_bytes())).await;
+    let mut header = [0; HEADER];
+    stream.read_exact(&mut header).await.unwrap();
+    assert_eq!(header[1], Kind::Hello as u8);
+    let mut body = vec![0; header[4] as usize];
+    stream.read_exact(&mut body).await.unwrap();
+    assert_eq!(Hello::from_bytes(&body).unwrap(), hello(100));
+    stream
+}
+
+pub fn frame(kind: Kind, body: &[u8]) -> Vec<u8> {
+    [&header(Head::plain(kind, 0), body)[..], body].concat()
+}
+
+/// The peer may close at the first wrong byte, so the sending itself may fail.
+pub async fn send_raw(stream: &mut TcpStream, bytes: &[u8]) {
+    let _ = stream.write_all(bytes).await;
+    let _ = stream.flush().await;
 }
