@@ -57,7 +57,7 @@ pub struct Client {
 }
 
 struct Inner {
-    deadline: Duration,
+    options: ClientOptions,
     router: Arc<Router>,
     streams: Mutex<BTreeMap<ShardId, Stream>>,
 }
@@ -74,11 +74,16 @@ impl Client {
     pub fn new(options: ClientOptions) -> Client {
         Client {
             inner: Arc::new(Inner {
-                deadline: options.deadline,
-                router: Router::new(options.ctrlers, Limits::default()),
+                router: Router::new(options.ctrlers.clone(), Limits::default()),
+                options,
                 streams: Mutex::default(),
             }),
         }
+    }
+
+    /// What it was made with.
+    pub fn options(&self) -> ClientOptions {
+        self.inner.options.clone()
     }
 
     /// The controllers' client.
@@ -89,7 +94,10 @@ impl Client {
     /// The newest configuration this client has seen; asks for one if it has none.
     pub async fn config(&self) -> Result<Arc<Config>, ClientError> {
         let router = &self.inner.router;
-        tokio::time::timeout(self.inner.deadline, router.first_config())
+        if let Some(config) = router.config() {
+            return Ok(config);
+        }
+        tokio::time::timeout(self.inner.options.deadline, router.first_config())
             .await
             .map_err(|_| ClientError::Unavailable(self.no_config()))
     }
@@ -103,7 +111,7 @@ impl Client {
     pub async fn get(&self, key: &[u8]) -> Result<Option<Bytes>, ClientError> {
         limits::key(key)?;
         let mut trouble = None;
-        match tokio::time::timeout(self.inner.deadline, self.read(key, &mut trouble)).await {
+        match tokio::time::timeout(self.inner.options.deadline, self.read(key, &mut trouble)).await {
             Ok(result) => result,
             Err(_) => {
                 Err(ClientError::Unavailable(trouble.unwrap_or_else(|| self.no_config())))
@@ -117,7 +125,10 @@ impl Client {
         last: &mut Option<String>,
     ) -> Result<Option<Bytes>, ClientError> {
         let router = &self.inner.router;
-        let config = router.first_config().await;
+        let config = match router.config() {
+            Some(config) => config,
+            None => router.first_config().await,
+        };
         let shard = slot::shard(key, config.shards.len() as u32);
         let body = encode(&Request::Get { shard, key: Bytes::copy_from_slice(key) });
         let mut failures = 0;
@@ -213,7 +224,7 @@ impl Client {
     }
 
     async fn write(&self, ops: Vec<Op>) -> Result<Vec<Outcome>, ClientError> {
-        let deadline = now() + self.inner.deadline;
+        let deadline = now() + self.inner.options.deadline;
         let config = self.config().await?;
         let shard = limits::one_shard(&ops, config.shards.len() as u32)?;
         let stream = self.stream(shard);
@@ -233,7 +244,7 @@ impl Client {
             Ok(_) => "the client is shutting down".to_string(),
             Err(_) => {
                 let last = stream.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone();
-                let ms = self.inner.deadline.as_millis();
+                let ms = self.inner.options.deadline.as_millis();
                 last.unwrap_or_else(|| format!("no answer within {ms} ms"))
             }
         };

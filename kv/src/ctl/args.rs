@@ -1,0 +1,218 @@
+//! kvctl's flags and arguments.
+
+use clap::{Args, Subcommand};
+use ctrler::config::{ConfigNum, GroupId, ShardId};
+use ctrler::program::{Addresses, parse_id};
+use std::ffi::OsString;
+use std::str::FromStr;
+use std::time::Duration;
+
+/// Where `kvctl up` puts its controllers.
+pub const DEFAULT_CTRLERS: &str = "127.0.0.1:7000,127.0.0.1:7001,127.0.0.1:7002";
+
+/// What every command understands.
+#[derive(Args, Clone, Debug)]
+pub struct Common {
+    /// Controllers of the cluster, HOST:PORT,HOST:PORT,… The default is where `kvctl up` puts them
+    #[arg(long, env = "KV_CTRLERS", default_value = DEFAULT_CTRLERS, global = true, value_name = "HOST:PORT,…")]
+    pub ctrlers: Addresses,
+    /// Seconds an operation may take, retries included
+    #[arg(long, env = "KV_TIMEOUT", default_value = "10", global = true, value_name = "SECS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub timeout: u64,
+}
+
+impl Common {
+    /// Time for one operation.
+    pub fn deadline(&self) -> Duration {
+        Duration::from_secs(self.timeout)
+    }
+}
+
+/// What kvctl can be asked.
+#[derive(Subcommand, Clone, Debug)]
+pub enum Command {
+    /// Print the value of a key; exit code 1 when there is none
+    Get(Get),
+    /// Set a key
+    Put(KeyValue),
+    /// Append to a key's value (an absent key counts as empty); prints the new length
+    Append(KeyValue),
+    /// Remove a key; exit code 1 when there was none
+    Delete(Key),
+    /// Set a key if its value is OLD; otherwise exit code 1 and the present value on standard error
+    Cas(Cas),
+    /// Add replica groups, each with the addresses of its members
+    Join(Join),
+    /// Remove replica groups and wait until they have handed over everything
+    Leave(Leave),
+    /// Give a shard to a group and keep it there
+    Move(Move),
+    /// Print a configuration: which group owns which shard
+    Query(Query),
+    /// Groups, members, leaders, log positions, shards and their moves
+    Status(Status),
+    /// Measure operations per second and latency in a closed loop
+    Bench(Bench),
+}
+
+/// `get`
+#[derive(Args, Clone, Debug)]
+pub struct Get {
+    /// The key, any bytes
+    pub key: OsString,
+    /// Print the value alone, without a newline after it
+    #[arg(long, env = "KV_RAW")]
+    pub raw: bool,
+}
+
+/// `delete`
+#[derive(Args, Clone, Debug)]
+pub struct Key {
+    /// The key, any bytes
+    pub key: OsString,
+}
+
+/// `put`, `append`
+#[derive(Args, Clone, Debug)]
+pub struct KeyValue {
+    /// The key, any bytes
+    pub key: OsString,
+    /// The value, any bytes; `-` reads it from standard input
+    #[arg(allow_hyphen_values = true)]
+    pub value: OsString,
+}
+
+/// `cas`
+#[derive(Args, Clone, Debug)]
+#[command(override_usage = "kvctl cas [OPTIONS] <KEY> <OLD> <NEW>\n       kvctl cas [OPTIONS] --absent <KEY> <NEW>")]
+pub struct Cas {
+    /// The key, any bytes
+    pub key: OsString,
+    /// What the value must be, then what it becomes; any bytes; `-` reads one of them from
+    /// standard input. With --absent only what it becomes
+    #[arg(required = true, num_args = 1..=2, value_names = ["OLD", "NEW"])]
+    pub values: Vec<OsString>,
+    /// The key must be absent
+    #[arg(long)]
+    pub absent: bool,
+}
+
+/// `join`
+#[derive(Args, Clone, Debug)]
+pub struct Join {
+    /// A group: its number and its members' addresses, such as 3=10.0.0.1:7031,10.0.0.2:7031
+    #[arg(required = true, value_name = "GID=HOST:PORT,…")]
+    pub groups: Vec<GroupSpec>,
+    /// Succeed when a group has joined already (for scripts that run more than once)
+    #[arg(long, env = "KV_IF_ABSENT")]
+    pub if_absent: bool,
+}
+
+/// `leave`
+#[derive(Args, Clone, Debug)]
+pub struct Leave {
+    /// The groups
+    #[arg(required = true, value_name = "GID", value_parser = parse_id)]
+    pub groups: Vec<GroupId>,
+    /// Do not wait until the groups have handed over everything. They may be shut down only
+    /// after that
+    #[arg(long, env = "KV_NO_WAIT")]
+    pub no_wait: bool,
+}
+
+/// `move`
+#[derive(Args, Clone, Debug)]
+pub struct Move {
+    /// The shard, from 0
+    pub shard: ShardId,
+    /// The group
+    #[arg(value_name = "GID", value_parser = parse_id)]
+    pub group: GroupId,
+}
+
+/// `query`
+#[derive(Args, Clone, Debug)]
+pub struct Query {
+    /// The configuration's number; without it the latest
+    pub num: Option<ConfigNum>,
+    /// Print it as JSON
+    #[arg(long, env = "KV_JSON")]
+    pub json: bool,
+}
+
+/// `status`
+#[derive(Args, Clone, Debug)]
+pub struct Status {
+    /// Print it as JSON
+    #[arg(long, env = "KV_JSON")]
+    pub json: bool,
+}
+
+/// `bench`
+#[derive(Args, Clone, Debug)]
+pub struct Bench {
+    /// Concurrent clients
+    #[arg(long, env = "KV_BENCH_CLIENTS", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    pub clients: u32,
+    /// Operations each client keeps under way
+    #[arg(long, env = "KV_BENCH_DEPTH", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub depth: u32,
+    /// Bytes of a value
+    #[arg(long, env = "KV_BENCH_VALUE", default_value_t = 256, value_parser = parse_value_size)]
+    pub value: usize,
+    /// Number of different keys
+    #[arg(long, env = "KV_BENCH_KEYS", default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..))]
+    pub keys: u64,
+    /// Share of reads, from 0 to 1
+    #[arg(long, env = "KV_BENCH_READS", default_value_t = 0.5, value_parser = parse_share)]
+    pub reads: f64,
+    /// Seconds to measure
+    #[arg(long, env = "KV_BENCH_SECS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub secs: u64,
+    /// Connections per server that the clients share
+    #[arg(long, env = "KV_BENCH_CONNECTIONS", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=256))]
+    pub connections: u32,
+    /// Write every key once before measuring
+    #[arg(long, env = "KV_BENCH_PRELOAD")]
+    pub preload: bool,
+    /// Where to measure the disk's own sync time: a directory on the disk the servers use
+    #[arg(long, env = "KV_BENCH_DATA", default_value = ".", value_name = "DIR")]
+    pub data: String,
+    /// Print the result as JSON
+    #[arg(long, env = "KV_JSON")]
+    pub json: bool,
+}
+
+fn parse_value_size(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(bytes) if bytes <= crate::api::MAX_VALUE => Ok(bytes),
+        _ => Err(format!("expected a number of bytes up to {}", crate::api::MAX_VALUE)),
+    }
+}
+
+fn parse_share(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(share) if (0.0..=1.0).contains(&share) => Ok(share),
+        _ => Err("expected a number from 0 to 1".into()),
+    }
+}
+
+/// A group to join.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupSpec {
+    /// Its number.
+    pub group: GroupId,
+    /// Its members' addresses.
+    pub servers: Vec<String>,
+}
+
+impl FromStr for GroupSpec {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<GroupSpec, String> {
+        let (group, servers) = text.split_once('=').ok_or_else(|| {
+            format!("{text:?} is not a group: expected GID=HOST:PORT,HOST:PORT,…")
+        })?;
+        Ok(GroupSpec { group: parse_id(group)?, servers: servers.parse::<Addresses>()?.0 })
+    }
+}

@@ -1,0 +1,283 @@
+//! bench: a closed loop of reads and writes, beside the disk's own sync time.
+
+use super::args::Bench;
+use super::histogram::Histogram;
+use super::{Failure, Io};
+use crate::api::{MAX_BATCH, Op};
+use crate::client::{Client, ClientError};
+use crate::slot;
+use bytes::Bytes;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use world::clock::{Instant, now};
+use world::disk::{Disk, Open};
+use world::entropy::random_u64;
+
+/// Syncs measured, and the bytes written before each.
+const SYNCS: (usize, usize) = (200, 4096);
+/// Bytes of values in one batch while preloading, and batches under way.
+const PRELOAD: (usize, usize) = (64 << 10, 16);
+
+/// What the clients have counted so far.
+#[derive(Default)]
+struct Counts {
+    reads: Histogram,
+    writes: Histogram,
+    /// The longest time without any write being acknowledged, and the last acknowledgement.
+    stall: Duration,
+    last_ack: Option<Instant>,
+    errors: u64,
+    last_error: Option<String>,
+}
+
+impl Counts {
+    fn wrote(&mut self, at: Instant, took: Duration) {
+        self.writes.add(took);
+        if let Some(last) = self.last_ack {
+            self.stall = self.stall.max(at.saturating_duration_since(last));
+        }
+        self.last_ack = Some(at);
+    }
+}
+
+pub(super) async fn bench(client: &Client, args: &Bench, io: &mut Io<'_>) -> Result<(), Failure> {
+    let sync = disk_sync(&args.data).await;
+    match &sync {
+        Ok(sync) => writeln!(
+            io.err,
+            "disk at {}: write of {} bytes and sync: p50 {}, p99 {}",
+            args.data, SYNCS.1, ms(sync.quantile(0.5)), ms(sync.quantile(0.99)),
+        )?,
+        Err(error) => writeln!(io.err, "disk not measured: {error}")?,
+    }
+    let clients = connections(client, args);
+    if args.preload {
+        preload(client, args, io).await?;
+    }
+    // One operation proves that the cluster serves, and connects.
+    client.get(&key(0)).await?;
+    let counts = Arc::new(Mutex::new(Counts::default()));
+    let end = now() + Duration::from_secs(args.secs);
+    let workers: Vec<_> = (0..args.clients * args.depth)
+        .map(|i| {
+            let client = clients[i as usize % clients.len()].clone();
+            tokio::spawn(work(client, args.clone(), counts.clone(), end))
+        })
+        .collect();
+    progress(args, &counts, end, io).await?;
+    for worker in workers {
+        let _ = worker.await;
+    }
+    let counts = counts.lock().unwrap_or_else(PoisonError::into_inner);
+    let result = to_json(args, &counts, sync.as_ref().ok());
+    if args.json {
+        writeln!(io.out, "{result:#}")?;
+    } else {
+        print(args, &counts, sync.as_ref().ok(), io)?;
+    }
+    match &counts.last_error {
+        Some(error) => Err(Failure::no(format!(
+            "{} operations failed; the last one: {error}",
+            counts.errors
+        ))),
+        None => Ok(()),
+    }
+}
+
+fn connections(client: &Client, args: &Bench) -> Vec<Client> {
+    let mut clients = vec![client.clone()];
+    clients.extend((1..args.connections).map(|_| Client::new(client.options())));
+    clients
+}
+
+/// One client's loop.
+async fn work(client: Client, args: Bench, counts: Arc<Mutex<Counts>>, end: Instant) {
+    let value: Vec<u8> = (0..args.value).map(|_| random_u64() as u8).collect();
+    // Compared as integers: a share of 0 or 1 is exact.
+    let reads = (args.reads * f64::from(u32::MAX)) as u64;
+    loop {
+        let key = key(random_u64() % args.keys);
+        let start = now();
+        if start >= end {
+            return;
+        }
+        let read = reads > 0 && (random_u64() >> 32) <= reads;
+        let result = match read {
+            true => client.get(&key).await.map(|_| ()),
+            false => client.put(&key, &value).await,
+        };
+        let done = now();
+        let mut counts = counts.lock().unwrap_or_else(PoisonError::into_inner);
+        match result {
+            Ok(()) if read => counts.reads.add(done - start),
+            Ok(()) => counts.wrote(done, done - start),
+            Err(error) => {
+                counts.errors += 1;
+                counts.last_error = Some(error.to_string());
+            }
+        }
+    }
+}
+
+/// A line each second.
+async fn progress(
+    args: &Bench,
+    counts: &Mutex<Counts>,
+    end: Instant,
+    io: &mut Io<'_>,
+) -> Result<(), Failure> {
+    let mut before = (0, 0);
+    for second in 1..=args.secs {
+        let next = end - Duration::from_secs(args.secs - second);
+        tokio::time::sleep(next.saturating_duration_since(now())).await;
+        let counts = counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let (reads, writes) = (counts.reads.count(), counts.writes.count());
+        writeln!(
+            io.err,
+            "{second:>4} s  {:>7} reads/s  {:>7} writes/s{}",
+            reads - before.0,
+            writes - before.1,
+            if counts.errors > 0 { format!("  {} errors", counts.errors) } else { String::new() },
+        )?;
+        before = (reads, writes);
+    }
+    Ok(())
+}
+
+/// Writes every key once, in batches per shard.
+async fn preload(client: &Client, args: &Bench, io: &mut Io<'_>) -> Result<(), Failure> {
+    let start = now();
+    let shards = client.config().await?.shards.len() as u32;
+    let value = Bytes::from((0..args.value).map(|_| random_u64() as u8).collect::<Vec<u8>>());
+    let per_batch = (PRELOAD.0 / (args.value + 16)).clamp(1, MAX_BATCH);
+    let (room, mut said) = (Arc::new(tokio::sync::Semaphore::new(PRELOAD.1)), now());
+    let failed: Arc<Mutex<Option<ClientError>>> = Arc::default();
+    let mut batches: BTreeMap<u32, Vec<Op>> = BTreeMap::new();
+    let send = async |ops: Vec<Op>| {
+        let Ok(permit) = room.clone().acquire_owned().await else { return };
+        let (client, failed) = (client.clone(), failed.clone());
+        tokio::spawn(async move {
+            if let Err(error) = client.batch(ops).await {
+                *failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+            }
+            drop(permit);
+        });
+    };
+    for n in 0..args.keys {
+        let key = Bytes::from(key(n));
+        let batch = batches.entry(slot::shard(&key, shards)).or_default();
+        batch.push(Op::Put { key, value: value.clone() });
+        if batch.len() >= per_batch {
+            let full = std::mem::take(batch);
+            send(full).await;
+        }
+        if said.elapsed() >= Duration::from_secs(1) {
+            writeln!(io.err, "loading: {n} of {} keys", args.keys)?;
+            said = now();
+        }
+        if let Some(error) = failed.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            return Err(error.into());
+        }
+    }
+    for batch in batches.into_values().filter(|batch| !batch.is_empty()) {
+        send(batch).await;
+    }
+    // All permits are back when all batches are done.
+    let _ = room.acquire_many(PRELOAD.1 as u32).await;
+    if let Some(error) = failed.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        return Err(error.into());
+    }
+    writeln!(io.err, "loaded {} keys in {:.1} s", args.keys, start.elapsed().as_secs_f64())?;
+    Ok(())
+}
+
+fn key(n: u64) -> Vec<u8> {
+    format!("bench:{n}").into_bytes()
+}
+
+/// How long the disk itself takes to write and sync a little.
+async fn disk_sync(dir: &str) -> Result<Histogram, std::io::Error> {
+    let disk = Disk::real(dir)?;
+    let name = format!(".kvctl-bench-{:016x}", random_u64());
+    let on = disk.clone();
+    disk.job(move || {
+        let file = on.open(&name, Open::CreateNew)?;
+        let (times, bytes) = SYNCS;
+        let block = vec![0x5a; bytes];
+        let mut histogram = Histogram::default();
+        // Overwritten in place, as the servers' log is: its blocks exist already.
+        file.write_all_at(&vec![0; bytes * times], 0)?;
+        file.sync_data()?;
+        for i in 0..times {
+            let start = now();
+            file.write_all_at(&block, (i * bytes) as u64)?;
+            file.sync_data()?;
+            histogram.add(start.elapsed());
+        }
+        on.remove(&name)?;
+        Ok(histogram)
+    })
+    .await
+}
+
+fn ms(took: Duration) -> String {
+    format!("{:.3} ms", took.as_secs_f64() * 1e3)
+}
+
+fn print(
+    args: &Bench,
+    counts: &Counts,
+    sync: Option<&Histogram>,
+    io: &mut Io<'_>,
+) -> std::io::Result<()> {
+    let Bench { clients, depth, value, keys, secs, connections, .. } = args;
+    writeln!(
+        io.out,
+        "{clients} clients, depth {depth}, {connections} connection(s) per server, {keys} keys, \
+         values of {value} bytes, {secs} s"
+    )?;
+    let rows = [("reads", Some(&counts.reads)), ("writes", Some(&counts.writes)), ("disk sync", sync)];
+    for (name, histogram) in rows {
+        let Some(h) = histogram.filter(|h| h.count() > 0) else { continue };
+        let rate = match name {
+            "disk sync" => format!("{:>10}", ""),
+            _ => format!("{:>8.0}/s", h.count() as f64 / *secs as f64),
+        };
+        let quantiles = [("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999)];
+        let texts = quantiles.map(|(name, q)| format!("{name} {}", ms(h.quantile(q))));
+        writeln!(io.out, "{name:<10}{rate}  {}  max {}", texts.join("  "), ms(h.max()))?;
+    }
+    if counts.writes.count() > 0 {
+        writeln!(io.out, "longest time without an acknowledged write: {}", ms(counts.stall))?;
+    }
+    Ok(())
+}
+
+fn to_json(args: &Bench, counts: &Counts, sync: Option<&Histogram>) -> Value {
+    let of = |h: &Histogram| {
+        let at = |q: f64| h.quantile(q).as_secs_f64() * 1e3;
+        json!({
+            "count": h.count(),
+            "per_second": h.count() as f64 / args.secs as f64,
+            "p50_ms": at(0.5),
+            "p99_ms": at(0.99),
+            "p999_ms": at(0.999),
+            "max_ms": h.max().as_secs_f64() * 1e3,
+        })
+    };
+    json!({
+        "clients": args.clients,
+        "depth": args.depth,
+        "connections": args.connections,
+        "value": args.value,
+        "keys": args.keys,
+        "secs": args.secs,
+        "reads": of(&counts.reads),
+        "writes": of(&counts.writes),
+        "max_write_stall_ms": counts.stall.as_secs_f64() * 1e3,
+        "errors": counts.errors,
+        "disk_sync": sync.map(of),
+    })
+}

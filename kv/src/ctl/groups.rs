@@ -1,0 +1,203 @@
+//! join, leave, move.
+
+use super::args::{GroupSpec, Join, Leave, Move};
+use super::table::ranges;
+use super::{Failure, Io, ask};
+use crate::api::{KvStatus, Request, Response, ShardState};
+use crate::client::Client;
+use ctrler::config::{Group, GroupId, Record};
+use std::collections::BTreeMap;
+use std::time::Duration;
+use world::clock::now;
+
+/// How often an unfinished leave or join is looked at again.
+const POLL: Duration = Duration::from_millis(500);
+/// Time for one member to answer while others may be asked.
+const MEMBER_DEADLINE: Duration = Duration::from_secs(2);
+
+pub(super) async fn join(
+    client: &Client,
+    deadline: Duration,
+    args: &Join,
+    io: &mut Io<'_>,
+) -> Result<(), Failure> {
+    let mut wanted = args.groups.clone();
+    if args.if_absent {
+        let config = client.ctrlers().query(None, deadline).await?;
+        wanted.retain(|spec| !config.groups.contains_key(&spec.group));
+        for spec in args.groups.iter().filter(|spec| !wanted.contains(spec)) {
+            writeln!(io.out, "group {} has joined already", spec.group)?;
+        }
+        if wanted.is_empty() {
+            return Ok(());
+        }
+    }
+    let mut groups = BTreeMap::new();
+    for spec in &wanted {
+        let birth = birth_of(spec, deadline).await?;
+        let group = Group { servers: spec.servers.clone(), birth };
+        if groups.insert(spec.group, group).is_some() {
+            return Err(Failure::no(format!("group {} is given twice", spec.group)));
+        }
+    }
+    let names: Vec<String> = groups.keys().map(GroupId::to_string).collect();
+    let num = client.ctrlers().join(groups, deadline).await?;
+    let s = if names.len() == 1 { "" } else { "s" };
+    writeln!(io.out, "group{s} {} joined in configuration {num}", names.join(", "))?;
+    Ok(())
+}
+
+/// The birth id of a group, which every member knows once the group's first entry is committed.
+/// Waits for that until the deadline.
+pub async fn birth_of(spec: &GroupSpec, deadline: Duration) -> Result<u128, Failure> {
+    let end = now() + deadline;
+    loop {
+        let mut why = Vec::new();
+        for server in &spec.servers {
+            match ask(server, &Request::Identify, MEMBER_DEADLINE.min(deadline)).await {
+                Ok(Response::Identity { group, .. }) if group != spec.group => {
+                    let message = format!(
+                        "{server} is a member of group {group}, not of group {}",
+                        spec.group
+                    );
+                    return Err(Failure::no(message));
+                }
+                Ok(Response::Identity { birth: Some(birth), .. }) => return Ok(birth),
+                Ok(Response::Identity { birth: None, .. }) => {
+                    why.push(format!("{server}: the group has not committed its first entry yet"));
+                }
+                Ok(other) => why.push(format!("{server}: unexpected answer {other:?}")),
+                Err(error) => why.push(error),
+            }
+        }
+        if now() >= end {
+            let message = format!(
+                "group {} does not answer, so it cannot join:\n  {}",
+                spec.group,
+                why.join("\n  ")
+            );
+            return Err(Failure { message, code: super::exit::UNAVAILABLE });
+        }
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+pub(super) async fn move_shard(
+    client: &Client,
+    deadline: Duration,
+    args: &Move,
+    io: &mut Io<'_>,
+) -> Result<(), Failure> {
+    let num = client.ctrlers().move_shard(args.shard, args.group, deadline).await?;
+    writeln!(io.out, "shard {} belongs to group {} in configuration {num}", args.shard, args.group)?;
+    Ok(())
+}
+
+pub(super) async fn leave(
+    client: &Client,
+    deadline: Duration,
+    args: &Leave,
+    io: &mut Io<'_>,
+) -> Result<(), Failure> {
+    let ctrlers = client.ctrlers();
+    let before = ctrlers.query(None, deadline).await?;
+    if !before.groups.is_empty() && before.groups.keys().all(|g| args.groups.contains(g)) {
+        writeln!(
+            io.err,
+            "warning: no group remains. Nothing is lost: the shards stay where they are and are \
+             served by nobody, until another group joins and takes them. Until then this leave \
+             cannot complete, and the groups must not be shut down for good."
+        )?;
+    }
+    let num = ctrlers.leave(args.groups.clone(), deadline).await?;
+    writeln!(io.out, "left in configuration {num}")?;
+    if args.no_wait {
+        writeln!(io.err, "not waiting: `kvctl status` shows when the groups hold nothing any more")?;
+        return Ok(());
+    }
+    let mut waiting = args.groups.clone();
+    let mut said = BTreeMap::new();
+    while !waiting.is_empty() {
+        let mut still = Vec::new();
+        for group in waiting {
+            let why = match ctrlers.record(group, deadline).await {
+                Ok(Some(record)) if complete(&record) => {
+                    writeln!(io.out, "group {group} holds nothing any more and may be shut down")?;
+                    continue;
+                }
+                Ok(Some(record)) => owes(group, &record).await,
+                // The controllers keep the record of every group that ever joined.
+                Ok(None) => return Err(Failure::no(format!("group {group} is not known"))),
+                Err(error) => error.to_string(),
+            };
+            if said.get(&group) != Some(&why) {
+                writeln!(io.err, "waiting for group {group}: {why}")?;
+                said.insert(group, why);
+            }
+            still.push(group);
+        }
+        waiting = still;
+        if !waiting.is_empty() {
+            tokio::time::sleep(POLL).await;
+        }
+    }
+    Ok(())
+}
+
+/// A group that left may be shut down when the controllers have committed that it settled the
+/// configuration in which it left, or a later one, and that it held no shard then.
+pub fn complete(record: &Record) -> bool {
+    record.left.is_some_and(|left| record.settled >= left) && !record.holds
+}
+
+/// What a group that leaves still has to do, as far as it says.
+async fn owes(group: GroupId, record: &Record) -> String {
+    let Some(status) = leader_status(&record.group.servers, MEMBER_DEADLINE).await else {
+        return format!(
+            "no member answers ({}); it goes on when a majority of them runs again",
+            record.group.servers.join(", ")
+        );
+    };
+    let left = record.left.unwrap_or(record.settled);
+    let mut parts = Vec::new();
+    if status.config < left {
+        parts.push(format!("it is in configuration {} of {left}", status.config));
+    }
+    let mut by_fate: BTreeMap<String, Vec<u32>> = BTreeMap::new();
+    for shard in &status.shards {
+        let peer = shard.peer.map_or("another group".into(), |peer| format!("group {peer}"));
+        let fate = match shard.state {
+            ShardState::Absent => continue,
+            ShardState::Serving => "served here still".into(),
+            ShardState::Arriving => format!("arriving from {peer}"),
+            ShardState::Leaving if shard.frozen => format!("being copied to {peer}"),
+            ShardState::Leaving => format!("waiting for {peer} to fetch"),
+            ShardState::Held => "held until another group joins and takes them".into(),
+        };
+        by_fate.entry(fate).or_default().push(shard.shard);
+    }
+    for (fate, shards) in by_fate {
+        let s = if shards.len() == 1 { "" } else { "s" };
+        parts.push(format!("shard{s} {} {fate}", ranges(shards)));
+    }
+    if parts.is_empty() {
+        parts.push(format!("the controllers have yet to hear from group {group} that it is done"));
+    }
+    parts.join("; ")
+}
+
+/// The status page of the group's leader, or of any member that answers.
+pub async fn leader_status(servers: &[String], deadline: Duration) -> Option<KvStatus> {
+    let mut best: Option<KvStatus> = None;
+    for server in servers {
+        if let Ok(Response::Status(status)) = ask(server, &Request::Status, deadline).await {
+            if status.replica.leader == Some(status.replica.node) {
+                return Some(*status);
+            }
+            if best.as_ref().is_none_or(|b| b.replica.applied < status.replica.applied) {
+                best = Some(*status);
+            }
+        }
+    }
+    best
+}

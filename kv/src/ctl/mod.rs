@@ -1,0 +1,120 @@
+//! What kvctl does, apart from starting processes: commands, output, exit codes.
+
+pub mod args;
+pub mod bench;
+pub mod data;
+pub mod groups;
+pub mod histogram;
+pub mod query;
+pub mod status;
+mod table;
+
+use crate::api::{CHANNEL, Request, Response};
+use crate::client::router::{client_hello, encode};
+use crate::client::{Client, ClientError, ClientOptions};
+use args::{Command, Common};
+use std::io::Write;
+use std::sync::Arc;
+use std::time::Duration;
+use world::net::{Hello, Limits, Link};
+
+/// Exit codes besides 0 (done) and 2 (usage, by clap).
+pub mod exit {
+    /// The answer is no, or the request was refused: absent key, mismatch, unknown group.
+    pub const NO: i32 = 1;
+    /// Not done in time; it has certainly had no effect.
+    pub const UNAVAILABLE: i32 = 3;
+    /// Whether it took effect could not be learnt.
+    pub const UNKNOWN: i32 = 4;
+}
+
+/// Why a command did not succeed: what standard error says, and the exit code.
+#[derive(Debug)]
+pub struct Failure {
+    /// The message.
+    pub message: String,
+    /// The exit code.
+    pub code: i32,
+}
+
+impl Failure {
+    /// The answer is no.
+    pub fn no(message: impl Into<String>) -> Failure {
+        Failure { message: message.into(), code: exit::NO }
+    }
+}
+
+impl From<ClientError> for Failure {
+    fn from(error: ClientError) -> Failure {
+        let code = match error {
+            ClientError::Invalid(_) => exit::NO,
+            ClientError::Unavailable(_) => exit::UNAVAILABLE,
+            ClientError::Unknown(_) => exit::UNKNOWN,
+        };
+        Failure { message: error.to_string(), code }
+    }
+}
+
+impl From<ctrler::client::ClientError> for Failure {
+    fn from(error: ctrler::client::ClientError) -> Failure {
+        use ctrler::client::ClientError::*;
+        let code = match error {
+            Invalid(_) => exit::NO,
+            Unavailable(_) => exit::UNAVAILABLE,
+            Unknown(_) => exit::UNKNOWN,
+        };
+        Failure { message: error.to_string(), code }
+    }
+}
+
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Failure {
+        Failure::no(error.to_string())
+    }
+}
+
+/// Where a command writes. Results go to `out`; progress and warnings to `err`.
+pub struct Io<'a> {
+    /// Standard output.
+    pub out: &'a mut (dyn Write + Send),
+    /// Standard error.
+    pub err: &'a mut (dyn Write + Send),
+}
+
+/// Time to leave closed sessions behind; a server that does not answer drops them in an hour.
+const CLOSE_PATIENCE: Duration = Duration::from_millis(300);
+
+/// Carries out one command.
+pub async fn run(common: &Common, command: &Command, io: &mut Io<'_>) -> Result<(), Failure> {
+    let client = Client::new(ClientOptions {
+        ctrlers: common.ctrlers.0.clone(),
+        deadline: common.deadline(),
+    });
+    let result = match command {
+        Command::Get(args) => data::get(&client, args, io).await,
+        Command::Put(args) => data::put(&client, args).await,
+        Command::Append(args) => data::append(&client, args, io).await,
+        Command::Delete(args) => data::delete(&client, args).await,
+        Command::Cas(args) => data::cas(&client, args, io).await,
+        Command::Join(args) => groups::join(&client, common.deadline(), args, io).await,
+        Command::Leave(args) => groups::leave(&client, common.deadline(), args, io).await,
+        Command::Move(args) => groups::move_shard(&client, common.deadline(), args, io).await,
+        Command::Query(args) => query::query(&client, common.deadline(), args, io).await,
+        Command::Status(args) => status::status(&client, common.deadline(), args, io).await,
+        Command::Bench(args) => bench::bench(&client, args, io).await,
+    };
+    client.close(CLOSE_PATIENCE).await;
+    result
+}
+
+/// Asks one kv server one question.
+pub async fn ask(server: &str, request: &Request, deadline: Duration) -> Result<Response, String> {
+    let link = Link::new(
+        server,
+        Limits::default(),
+        Arc::new(client_hello),
+        Arc::new(|_: &Hello| Ok(())),
+    );
+    let body = link.call(CHANNEL, encode(request), deadline).await.map_err(|e| e.to_string())?;
+    postcard::from_bytes(&body).map_err(|error| format!("{server}: unreadable answer: {error}"))
+}
