@@ -26,6 +26,8 @@ pub enum Request {
     Cluster,
     /// The status page of the server asked.
     Status,
+    /// Closes a session: it may be forgotten first.
+    Close(u64),
 }
 
 /// A change of the controllers' state.

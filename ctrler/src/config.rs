@@ -15,6 +15,15 @@ pub const SHARDS: std::ops::RangeInclusive<u32> = 1..=16_384;
 /// Shards of a cluster unless said otherwise at birth.
 pub const DEFAULT_SHARDS: u32 = 10;
 
+/// Most groups of one configuration.
+pub const MAX_GROUPS: usize = 1024;
+/// Most servers of one group.
+pub const MAX_SERVERS: usize = 15;
+/// Most group numbers ever used, members and those that left; a group's record is kept for ever.
+pub const MAX_RECORDS: usize = 4096;
+/// Bytes of all groups' addresses together, so that every answer fits a frame.
+pub const MAX_ADDRESS_BYTES: usize = 4 << 20;
+
 /// A group as the controllers know it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Group {
@@ -51,4 +60,13 @@ pub struct Record {
     pub holds: bool,
     /// The configuration in which it left, while it is not a member.
     pub left: Option<ConfigNum>,
+}
+
+impl Record {
+    /// True when the group's leave is complete, and it may be shut down: it settled the
+    /// configuration in which it left, and held nothing then. "Owes nothing" alone is also true
+    /// before the group has heard of its leave.
+    pub fn has_left(&self) -> bool {
+        self.left.is_some_and(|left| self.settled >= left) && !self.holds
+    }
 }

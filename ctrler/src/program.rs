@@ -1,0 +1,186 @@
+//! What the server binaries share: flags' values, tracing, the runtime, signals, health, errors.
+
+use crate::address::{check_address, port};
+use bytes::Bytes;
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::future::Future;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::AsyncReadExt;
+use tracing_subscriber::EnvFilter;
+use world::net::{Hello, Limits, Link, PROTOCOL};
+
+/// Threads that run a server's tasks: one for the Raft task, one beside it for connections; more
+/// gain nothing, since disk work has threads of its own.
+const WORKERS: usize = 2;
+/// How long a health check waits for its answer.
+const HEALTH_DEADLINE: Duration = Duration::from_secs(3);
+/// Most members of one group.
+const MAX_PEERS: usize = crate::config::MAX_SERVERS;
+
+/// The value of `--peers`: "1=HOST:PORT,2=HOST:PORT,…".
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Peers(pub BTreeMap<u64, String>);
+
+impl FromStr for Peers {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Peers, String> {
+        let mut peers = BTreeMap::new();
+        for part in text.split(',').map(str::trim) {
+            let (id, address) = part.split_once('=').ok_or_else(|| {
+                format!("{part:?} is not a peer: expected ID=HOST:PORT,ID=HOST:PORT,… such as 1=10.0.0.1:7000")
+            })?;
+            let id = parse_id(id)?;
+            check_address(address)?;
+            if peers.values().any(|known| known == address) {
+                return Err(format!("{address} is given twice: expected one address per peer"));
+            }
+            if peers.insert(id, address.to_string()).is_some() {
+                return Err(format!("peer {id} is given twice: expected each id once"));
+            }
+        }
+        match peers.len() {
+            1..=MAX_PEERS => Ok(Peers(peers)),
+            n => Err(format!("{n} peers: expected 1 to {MAX_PEERS}")),
+        }
+    }
+}
+
+impl Peers {
+    /// The address of a node that must be among them.
+    pub fn own(&self, id: u64) -> Result<&str, String> {
+        self.0.get(&id).map(String::as_str).ok_or_else(|| {
+            let ids: Vec<String> = self.0.keys().map(u64::to_string).collect();
+            format!("--id {id} is not among --peers: expected one of {}", ids.join(", "))
+        })
+    }
+
+    /// Where to listen: as given, or on all interfaces at the port of the own entry.
+    pub fn listen(&self, id: u64, given: Option<&str>) -> Result<String, String> {
+        let own = self.own(id)?;
+        Ok(match given {
+            Some(given) => given.to_string(),
+            // Its form was checked when it was parsed.
+            None => format!("0.0.0.0:{}", port(own).unwrap_or_default()),
+        })
+    }
+}
+
+/// A list of addresses: "HOST:PORT,HOST:PORT,…".
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Addresses(pub Vec<String>);
+
+impl FromStr for Addresses {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Addresses, String> {
+        let mut addresses: Vec<String> = Vec::new();
+        for address in text.split(',').map(str::trim) {
+            check_address(address)?;
+            if addresses.iter().any(|known| known == address) {
+                return Err(format!("{address} is given twice: expected each address once"));
+            }
+            addresses.push(address.to_string());
+        }
+        Ok(Addresses(addresses))
+    }
+}
+
+/// Parses the id of a node or a group: a number from 1.
+pub fn parse_id(text: &str) -> Result<u64, String> {
+    match text.parse() {
+        Ok(id) if id != 0 => Ok(id),
+        _ => Err(format!("{text:?} is not an id: expected a number from 1")),
+    }
+}
+
+/// Parses an address for a flag.
+pub fn parse_address(text: &str) -> Result<String, String> {
+    check_address(text).map(|()| text.to_string())
+}
+
+/// Logs to standard error what `RUST_LOG` asks for, by default `info`. An unreadable `RUST_LOG`
+/// is an error that says so.
+pub fn init_tracing() -> Result<(), String> {
+    let filter = match std::env::var("RUST_LOG") {
+        Ok(text) if !text.is_empty() => EnvFilter::try_new(&text).map_err(|error| {
+            format!("RUST_LOG={text:?}: {error}; expected levels such as info or raft=debug,info")
+        })?,
+        _ => EnvFilter::new("info"),
+    };
+    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+    Ok(())
+}
+
+/// Runs the whole of a program on a runtime of its own and returns its exit code: 0, or 1 after
+/// an error was printed to standard error.
+pub fn run<E: Display>(program: impl Future<Output = Result<(), E>>) -> i32 {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    let runtime = match builder.worker_threads(WORKERS).enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(format_args!("cannot start the runtime: {error}")),
+    };
+    let result = runtime.block_on(program);
+    // Dropping it would wait for a thread that may be reading standard input for ever.
+    std::mem::forget(runtime);
+    match result {
+        Ok(()) => 0,
+        Err(error) => fail(error),
+    }
+}
+
+/// Prints an error and returns the exit code that goes with it.
+pub fn fail(error: impl Display) -> i32 {
+    eprintln!("error: {error}");
+    1
+}
+
+/// Resolves when the program shall end: at SIGTERM or SIGINT, or, if asked for, when standard
+/// input ends (the parent process is gone, however it ended).
+pub fn shutdown(with_stdin: bool) -> Result<impl Future<Output = ()> + Send + 'static, String> {
+    let signal = world::signal::termination().map_err(|e| format!("cannot wait for signals: {e}"))?;
+    Ok(async move {
+        tokio::select! {
+            biased;
+            () = signal => {}
+            () = stdin_ended(), if with_stdin => {}
+        }
+    })
+}
+
+async fn stdin_ended() {
+    let mut stdin = tokio::io::stdin();
+    let mut scratch = [0; 256];
+    while !matches!(stdin.read(&mut scratch).await, Ok(0) | Err(_)) {}
+}
+
+/// The hello of a client.
+pub fn client_hello() -> Hello {
+    Hello {
+        protocol: PROTOCOL,
+        cluster: None,
+        group: None,
+        node: 0,
+        disk: 0,
+        boot: 0,
+        nonce: 0,
+        to: None,
+    }
+}
+
+/// Asks the server that listens on `listen` of this machine for its status; for health checks.
+pub async fn health(listen: &str, channel: u8, status: Bytes) -> Result<(), String> {
+    let target = match listen.rsplit_once(':') {
+        Some(("0.0.0.0", port)) => format!("127.0.0.1:{port}"),
+        Some(("[::]", port)) => format!("[::1]:{port}"),
+        _ => listen.to_string(),
+    };
+    let link = Link::new(target, Limits::default(), Arc::new(client_hello), Arc::new(|_: &Hello| Ok(())));
+    match link.call(channel, status, HEALTH_DEADLINE).await {
+        Ok(_) => Ok(()),
+        Err(error) => Err(error.to_string()),
+    }
+}

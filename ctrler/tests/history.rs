@@ -1,0 +1,96 @@
+//! The history: what was stored comes back, and stays small.
+
+mod common;
+use common::{House, group};
+use ctrler::api::Change;
+use ctrler::config::GroupId;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A small generator of its own, so that a failure repeats.
+struct Draw(u64);
+
+impl Draw {
+    fn below(&mut self, n: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % n
+    }
+
+    /// A change of a life: mostly single groups, sometimes many, all of them leaving now and then.
+    fn change(&mut self, now: &BTreeSet<GroupId>, shards: u64, groups: u64) -> Change {
+        let members: Vec<GroupId> = now.iter().copied().collect();
+        let strangers: Vec<GroupId> = (1..=groups).filter(|g| !now.contains(g)).collect();
+        let join = |some: &[GroupId]| Change::Join(some.iter().map(|g| (*g, group(*g))).collect::<BTreeMap<_, _>>());
+        match self.below(100) {
+            0 if !members.is_empty() => Change::Leave(members),
+            1..30 if members.len() > 1 => {
+                let some = self.some(&members, 3);
+                Change::Leave(some)
+            }
+            30..60 if !members.is_empty() => {
+                let group = members[self.below(members.len() as u64) as usize];
+                Change::Move(self.below(shards) as u32, group)
+            }
+            _ if !strangers.is_empty() => join(&self.some(&strangers, 5)),
+            _ => Change::Leave(self.some(&members, 20)),
+        }
+    }
+
+    fn some(&mut self, from: &[GroupId], most: u64) -> Vec<GroupId> {
+        let count = 1 + self.below(most) as usize;
+        let start = self.below(from.len() as u64) as usize;
+        from.iter().cycle().skip(start).take(count.min(from.len())).copied().collect()
+    }
+}
+
+#[test]
+fn every_configuration_comes_back_as_it_was() {
+    for seed in 0..6 {
+        let mut draw = Draw(seed);
+        let shards = [1, 7, 10, 100, 300, 1024][seed as usize];
+        let mut house = House::new(shards as u32);
+        let mut model = vec![house.config(None)];
+        for num in 1..300 {
+            let members = model[num - 1].groups.keys().copied().collect();
+            let change = draw.change(&members, shards, 40);
+            assert_eq!(house.done(change), num as u64);
+            model.push(house.config(None));
+            if num % 50 == 0 {
+                house.reload();
+            }
+        }
+        for (num, config) in model.iter().enumerate() {
+            assert_eq!(house.config(Some(num as u64)), *config, "seed {seed}, configuration {num}");
+            for (shard, owner) in config.shards.iter().enumerate() {
+                let before = num.checked_sub(1).and_then(|n| model[n].holders[shard]);
+                assert_eq!(config.holders[shard], owner.or(before));
+            }
+        }
+    }
+}
+
+/// The largest number of shards, ten thousand configurations of a busy life among hundreds of
+/// groups: at most 64 MiB.
+#[test]
+fn ten_thousand_configurations_stay_small() {
+    let mut draw = Draw(99);
+    let mut house = House::new(16_384);
+    let mut members = BTreeSet::new();
+    for _ in 0..10_000 {
+        let change = draw.change(&members, 16_384, 300);
+        match &change {
+            Change::Join(groups) => members.extend(groups.keys().copied()),
+            Change::Leave(groups) => members.retain(|g| !groups.contains(g)),
+            _ => {}
+        }
+        house.done(change);
+    }
+    assert!(house.config(None).groups.keys().eq(&members));
+    let history = |key: u8| -> usize {
+        let rows = house.rows.range(&[key], &[key + 1], usize::MAX, usize::MAX).unwrap();
+        rows.iter().map(|(key, value)| key.len() + value.len()).sum()
+    };
+    let (configs, joins) = (history(b'c'), history(b'j'));
+    println!("configurations {configs} B, joins {joins} B");
+    assert!(configs + joins <= 64 << 20, "{configs} + {joins} bytes");
+    assert!(configs > 1 << 20, "the life was not busy: {configs} bytes");
+}
