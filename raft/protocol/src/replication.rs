@@ -205,6 +205,12 @@ impl Core {
         verdict: HeartbeatVerdict,
     ) {
         let last = self.log.last_index();
+        if self.lead.as_ref().is_none_or(|l| round > l.round) {
+            return why!(
+                self,
+                "{from} answers round {round}, which was not sent -> ignore"
+            );
+        }
         let Some(p) = self.progress(from) else {
             return;
         };

@@ -26,13 +26,13 @@ fn id(word: &str) -> NodeId {
 
 /// The mails under way that a command names; all when it names none.
 fn selected(words: &[&str], from: NodeId, to: NodeId) -> bool {
-    let pair = |word: &&str| {
+    let pair = |word: &str| {
         let (a, b) = word
             .split_once("->")
             .unwrap_or_else(|| panic!("not A->B: {word}"));
         (a == "*" || id(a) == from) && (b == "*" || id(b) == to)
     };
-    words.is_empty() || words.iter().any(|w| pair(&w))
+    words.is_empty() || words.iter().any(|w| pair(w))
 }
 
 fn place(cluster: &mut Cluster, words: &[&str]) {

@@ -4,6 +4,7 @@
 
 pub mod checker;
 pub mod show;
+pub mod solo;
 
 use checker::Checker;
 use raft_protocol::*;
