@@ -279,7 +279,8 @@ impl SimFile {
         self.check_writable("write")?;
         self.mount
             .change(DiskOp::Write, "write", &self.name, |state, injected| {
-                let mut fits = room(state, lock(&self.inode).len(), offset + buf.len() as u64);
+                let len = lock(&self.inode).len();
+                let mut fits = room(state, len, offset + buf.len() as u64);
                 fits = fits.saturating_sub(offset).min(buf.len() as u64);
                 if injected.is_some() {
                     // A failed write may have written any part of what it was given.
