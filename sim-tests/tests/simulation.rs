@@ -60,7 +60,11 @@ mod runner {
         }
         if !arguments.list {
             let count = trials.len();
-            eprintln!("simulation: {count} tests, seeds {}..={}", seeds.start, seeds.end - 1);
+            eprintln!(
+                "simulation: {count} tests, seeds {}..={}",
+                seeds.start,
+                seeds.end - 1
+            );
         }
         let conclusion: Conclusion = libtest_mimic::run(&arguments, trials);
         conclusion.exit_code()
@@ -73,9 +77,12 @@ mod runner {
 
     fn number(variable: &str, default: u64) -> Result<u64, String> {
         match std::env::var(variable) {
-            Ok(text) => text
-                .parse()
-                .map_err(|_| format!("{variable}={text}: expected a number from 0 to {}", u64::MAX)),
+            Ok(text) => text.parse().map_err(|_| {
+                format!(
+                    "{variable}={text}: expected a number from 0 to {}",
+                    u64::MAX
+                )
+            }),
             Err(_) => Ok(default),
         }
     }
@@ -111,7 +118,11 @@ mod runner {
         let mut command = Command::new(cargo);
         command
             .current_dir(env!("CARGO_MANIFEST_DIR"))
-            .args(["test", "--no-run", "--message-format=json-render-diagnostics"])
+            .args([
+                "test",
+                "--no-run",
+                "--message-format=json-render-diagnostics",
+            ])
             .arg("--target-dir")
             .arg(&directory)
             .env("RUSTFLAGS", format!("{flags} --cfg madsim"))
@@ -126,13 +137,17 @@ mod runner {
         }
         // Doc tests and binaries have no place in the simulation.
         command.args(["--lib", "--tests"]);
-        let output = command.output().map_err(|e| format!("cannot run cargo: {e}"))?;
+        let output = command
+            .output()
+            .map_err(|e| format!("cannot run cargo: {e}"))?;
         if !output.status.success() {
             return Err("the simulation does not build (see above)".into());
         }
         let mut executables = Vec::new();
         for line in output.stdout.split(|b| *b == b'\n') {
-            let Ok(message) = serde_json::from_slice::<serde_json::Value>(line) else { continue };
+            let Ok(message) = serde_json::from_slice::<serde_json::Value>(line) else {
+                continue;
+            };
             let path = message["executable"].as_str();
             if message["reason"] == "compiler-artifact"
                 && message["profile"]["test"] == true
@@ -143,7 +158,12 @@ mod runner {
                 let package = message["package_id"].as_str().unwrap_or_default();
                 let package = package.rsplit(['/', '#']).find(|part| !part.contains('@'));
                 executables.push(Executable {
-                    package: package.unwrap_or_default().split('#').next().unwrap_or_default().into(),
+                    package: package
+                        .unwrap_or_default()
+                        .split('#')
+                        .next()
+                        .unwrap_or_default()
+                        .into(),
                     target: target.into(),
                     path: path.into(),
                 });
@@ -163,10 +183,17 @@ mod runner {
                 .output()
                 .map_err(|e| format!("{}: {e}", executable.path.display()))?;
             let text = String::from_utf8_lossy(&output.stdout);
-            Ok(text.lines().filter_map(|l| l.strip_suffix(": test")).map(String::from).collect())
+            Ok(text
+                .lines()
+                .filter_map(|l| l.strip_suffix(": test"))
+                .map(String::from)
+                .collect())
         };
         let ignored = listing(&["--ignored"])?;
-        Ok(listing(&[])?.into_iter().map(|n| (n.clone(), ignored.contains(&n))).collect())
+        Ok(listing(&[])?
+            .into_iter()
+            .map(|n| (n.clone(), ignored.contains(&n)))
+            .collect())
     }
 
     fn run(executable: &Executable, name: &str, seeds: std::ops::Range<u64>) -> Result<(), Failed> {
@@ -177,7 +204,9 @@ mod runner {
     }
 
     fn run_seed(executable: &Executable, name: &str, seed: u64) -> Result<(), Failed> {
-        let output = executable.path.with_extension(format!("{}.{seed}.out", name.replace(':', "_")));
+        let output = executable
+            .path
+            .with_extension(format!("{}.{seed}.out", name.replace(':', "_")));
         let open = || -> std::io::Result<(Stdio, Stdio)> {
             let file = File::create(&output)?;
             Ok((Stdio::from(file.try_clone()?), Stdio::from(file)))
@@ -215,7 +244,8 @@ mod runner {
         };
         let text = std::fs::read(&output).unwrap_or_default();
         let _ = std::fs::remove_file(&output);
-        let tail = String::from_utf8_lossy(&text[text.len().saturating_sub(KEEP_OUTPUT)..]).into_owned();
+        let tail =
+            String::from_utf8_lossy(&text[text.len().saturating_sub(KEEP_OUTPUT)..]).into_owned();
         Err(format!(
             "{tail}\n{why}\nreplay: MADSIM_TEST_SEED={seed} cargo test -p sim-tests --test simulation -- \
              --exact {}::{name}",

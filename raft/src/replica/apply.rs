@@ -1,0 +1,244 @@
+//! The apply task: owns the state machine and its store.
+
+use super::error::{Fatal, ReadError};
+use super::shared::{Apply, Committed, Internal, Query, Shared};
+use super::wire::unwrap;
+use crate::machine::{At, Machine};
+use crate::store::{Done, Installed, Store};
+use bytes::Bytes;
+use raft_protocol::{Body, Index, SnapshotMeta};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::sleep;
+use world::observe;
+
+/// Longest pause before a batch while the overlay is full, reached when it is at twice the mark.
+const MAX_PAUSE: Duration = Duration::from_millis(20);
+
+pub(super) struct Applier<M> {
+    shared: Arc<Shared>,
+    store: Store,
+    machine: M,
+    events: mpsc::UnboundedReceiver<Apply>,
+    /// Reads that wait for an index.
+    reads: BTreeMap<Index, Vec<Query>>,
+    /// A complete snapshot beside the present state.
+    filled: Option<Installed>,
+    /// Bytes of entries applied since the last flush began.
+    unflushed: usize,
+    time_ms: u64,
+}
+
+impl<M: Machine> Applier<M> {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        store: Store,
+        machine: M,
+        events: mpsc::UnboundedReceiver<Apply>,
+    ) -> Applier<M> {
+        let time_ms = store.stamp().time_ms;
+        Applier {
+            shared,
+            store,
+            machine,
+            events,
+            reads: BTreeMap::new(),
+            filled: None,
+            unflushed: 0,
+            time_ms,
+        }
+    }
+
+    pub(super) async fn run(mut self) -> Result<(), Fatal> {
+        self.publish();
+        loop {
+            tokio::select! {
+                biased;
+                done = self.store.done() => self.done(done?),
+                event = self.events.recv() => match event {
+                    None | Some(Apply::Stop) => break,
+                    Some(event) => self.event(event).await?,
+                },
+            }
+        }
+        for (_, queries) in std::mem::take(&mut self.reads) {
+            for query in queries {
+                let _ = query.reply.send(Err(ReadError::Stopped));
+            }
+        }
+        Ok(self.store.close().await?)
+    }
+
+    async fn event(&mut self, event: Apply) -> Result<(), Fatal> {
+        match event {
+            Apply::Entries(batch) => self.entries(batch).await?,
+            Apply::Reads { index, queries } if index <= self.store.stamp().index => {
+                for query in queries {
+                    self.answer(query)?;
+                }
+            }
+            Apply::Reads { index, queries } => {
+                self.reads.entry(index).or_default().extend(queries);
+            }
+            Apply::Inspect(query) => self.answer(query)?,
+            Apply::Configuration(configuration) => {
+                if self.store.stamp().configuration.voters.is_empty() {
+                    self.store.set_configuration(configuration);
+                }
+            }
+            Apply::Spool => self.store.start_snapshot(),
+            Apply::Install { stamp, reply } => {
+                self.filled = None;
+                let _ = reply.send(self.store.install(stamp).await);
+            }
+            Apply::Filled(installed) => {
+                let meta = installed.stamp.meta();
+                self.filled = Some(installed);
+                self.shared.tell(Internal::Ready(meta));
+            }
+            Apply::Switch { meta, reply } => self.switch(&meta, reply).await?,
+            Apply::Stop => {}
+        }
+        Ok(())
+    }
+
+    async fn entries(&mut self, batch: Vec<Committed>) -> Result<(), Fatal> {
+        // The fuller the overlay, the longer the pause: gradual, or clients see gaps.
+        let excess = self.store.pressure() - 1.0;
+        if excess > 0.0 {
+            sleep(MAX_PAUSE.mul_f32(excess.min(1.0))).await;
+        }
+        let mut bytes = 0;
+        let mut replies = Vec::new();
+        for Committed { entry, waiter } in batch {
+            bytes += entry.size();
+            if entry.index <= self.store.stamp().index {
+                continue; // a snapshot that was installed meanwhile has it
+            }
+            let reply = match &entry.body {
+                Body::Noop => Bytes::new(),
+                Body::Configuration(configuration) => {
+                    self.store.set_configuration(configuration.clone());
+                    Bytes::new()
+                }
+                Body::Command(payload) => match unwrap(&payload.0) {
+                    Some((time_ms, command)) => {
+                        self.time_ms = self.time_ms.max(time_ms);
+                        let at = At {
+                            index: entry.index,
+                            term: entry.term,
+                            time_ms: self.time_ms,
+                        };
+                        self.machine.apply(self.store.rows_mut(), at, command)?
+                    }
+                    None => {
+                        return Err(Fatal::Other(format!(
+                            "entry {} is in a format this version does not know: it was written \
+                             by a newer version",
+                            entry.index
+                        )));
+                    }
+                },
+            };
+            self.store.applied(entry.index, entry.term, self.time_ms);
+            if let Some(waiter) = waiter {
+                replies.push((waiter, reply));
+            }
+        }
+        self.publish();
+        for (waiter, reply) in replies {
+            let _ = waiter.reply.send(Ok(reply));
+        }
+        self.shared.tell(Internal::Applied { bytes });
+        self.unflushed += bytes;
+        let force = self.unflushed >= self.shared.options.flush_log_bytes;
+        if self.store.maybe_flush(force) {
+            self.unflushed = 0;
+        }
+        self.waiting_reads()
+    }
+
+    /// Serves the reads whose index is applied now.
+    fn waiting_reads(&mut self) -> Result<(), Fatal> {
+        let applied = self.store.stamp().index;
+        while let Some(first) = self.reads.first_entry()
+            && *first.key() <= applied
+        {
+            for query in first.remove() {
+                self.answer(query)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn answer(&mut self, query: Query) -> Result<(), Fatal> {
+        if query.reply.is_closed() {
+            return Ok(());
+        }
+        let answer = self.machine.read(self.store.rows(), &query.query)?;
+        let _ = query.reply.send(Ok(answer));
+        Ok(())
+    }
+
+    fn done(&mut self, done: Done) {
+        match done {
+            Done::Flushed | Done::Rewritten => {
+                self.publish();
+                self.shared
+                    .tell(Internal::Durable(self.store.durable().meta()));
+            }
+            Done::Spooled(result) => {
+                let result = result.map(Arc::new).map_err(|e| e.to_string());
+                self.shared.tell(Internal::Spooled(result));
+            }
+        }
+    }
+
+    async fn switch(
+        &mut self,
+        meta: &SnapshotMeta,
+        reply: oneshot::Sender<()>,
+    ) -> Result<(), Fatal> {
+        let installed = match self.filled.take() {
+            Some(installed) if installed.stamp.meta() == *meta => installed,
+            _ => {
+                return Err(Fatal::Other(
+                    "the snapshot to switch to is not there".into(),
+                ));
+            }
+        };
+        if self.store.switch(installed).await? {
+            self.machine.load(self.store.rows())?;
+            self.time_ms = self.store.stamp().time_ms;
+            self.unflushed = 0;
+            observe(self.shared.site, "install", &[("index", meta.index)]);
+        }
+        self.publish();
+        let _ = reply.send(());
+        self.waiting_reads()
+    }
+
+    fn publish(&self) {
+        let stamp = self.store.stamp();
+        let shared = &self.shared;
+        let fields = [
+            ("index", stamp.index),
+            ("term", stamp.term),
+            ("digest", stamp.digest),
+        ];
+        observe(shared.site, "apply", &fields);
+        shared.digest.store(stamp.digest, Ordering::Relaxed);
+        shared.time_ms.store(stamp.time_ms, Ordering::Relaxed);
+        shared.applied.store(stamp.index, Ordering::Relaxed);
+        shared
+            .durable
+            .store(self.store.durable().index, Ordering::Relaxed);
+        shared
+            .state_bytes
+            .store(self.store.bytes(), Ordering::Relaxed);
+        shared.bump();
+    }
+}

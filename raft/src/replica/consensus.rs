@@ -1,0 +1,465 @@
+//! The Raft task: owns the core, and nothing that blocks.
+//!
+//! One turn drains the inbox, steps what it found, and hands out what the core wants done: at
+//! most one batch to the log, one mail per peer. A tick is taken only after the inbox is drained,
+//! and missed ticks collapse into one, so that a slow machine alone deposes nobody.
+
+use super::error::{ProposeError, ReadError};
+use super::log_task::LogOp;
+use super::peers::Peers;
+use super::shared::{
+    APPLY_WINDOW_BYTES, Apply, Committed, Event, INBOX, Internal, Query, Shared, View, Waiter, lock,
+};
+use super::transfer;
+use super::wire::{unwrap, wrap};
+use crate::store::Spool;
+use bytes::Bytes;
+use raft_protocol::{
+    Body, Core, Index, Input, NodeId, Output, Payload, Proposed, ReadRefusal, Role, SnapshotMeta,
+    Term,
+};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until};
+use world::observe;
+
+/// Appends are dropped unread while the log in memory is above `Options::max_log_bytes`: a
+/// follower whose state machine cannot keep up holds its leader back instead of growing.
+pub(super) struct Consensus {
+    shared: Arc<Shared>,
+    core: Core,
+    peers: Peers,
+    log: mpsc::UnboundedSender<LogOp>,
+    inbox: mpsc::Receiver<Event>,
+    internal: mpsc::UnboundedReceiver<Internal>,
+    waiters: BTreeMap<Index, (Term, Waiter)>,
+    reads: BTreeMap<u64, Vec<Query>>,
+    next_read: u64,
+    /// Proposals and reads gathered in this turn.
+    proposals: Vec<(Bytes, Waiter)>,
+    queries: Vec<Query>,
+    /// Entries through here may be applied; were handed to the apply task.
+    apply_through: Index,
+    handed: Index,
+    handed_bytes: usize,
+    snapshots: Snapshots,
+    /// Log time when this node became leader, and when that was.
+    lead_time: (u64, Instant),
+    role: Role,
+    leads_from: Option<Index>,
+}
+
+/// Snapshot transfers to followers.
+#[derive(Default)]
+struct Snapshots {
+    spool: Option<Arc<Spool>>,
+    requested: bool,
+    waiting: Vec<NodeId>,
+    active: Vec<NodeId>,
+}
+
+impl Consensus {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        core: Core,
+        peers: Peers,
+        log: mpsc::UnboundedSender<LogOp>,
+        inbox: mpsc::Receiver<Event>,
+        internal: mpsc::UnboundedReceiver<Internal>,
+        applied: Index,
+    ) -> Consensus {
+        Consensus {
+            shared,
+            core,
+            peers,
+            log,
+            inbox,
+            internal,
+            waiters: BTreeMap::new(),
+            reads: BTreeMap::new(),
+            next_read: 1,
+            proposals: Vec::new(),
+            queries: Vec::new(),
+            apply_through: applied,
+            handed: applied,
+            handed_bytes: 0,
+            snapshots: Snapshots::default(),
+            lead_time: (0, Instant::now()),
+            role: Role::Follower,
+            leads_from: None,
+        }
+    }
+
+    pub(super) async fn run(mut self) {
+        let tick = self.shared.options.tick;
+        let mut next_tick = Instant::now() + tick;
+        let mut events = Vec::new();
+        loop {
+            let shared = self.shared.clone();
+            tokio::select! {
+                biased;
+                () = shared.stopped() => break,
+                Some(event) = self.internal.recv() => self.internal(event),
+                _ = self.inbox.recv_many(&mut events, INBOX) => {}
+                () = sleep_until(next_tick) => {}
+            }
+            while let Ok(event) = self.internal.try_recv() {
+                self.internal(event);
+            }
+            while events.len() < INBOX
+                && let Ok(event) = self.inbox.try_recv()
+            {
+                events.push(event);
+            }
+            for event in events.drain(..) {
+                self.event(event);
+            }
+            self.propose();
+            self.read();
+            let now = Instant::now();
+            if now >= next_tick {
+                next_tick = now + tick;
+                self.step(Input::Tick);
+            }
+            self.hand_out();
+            self.peers.flush();
+            self.publish();
+        }
+        self.fail_waiters("shutting down");
+        for (_, queries) in std::mem::take(&mut self.reads) {
+            refuse(queries, ReadError::Stopped);
+        }
+        self.publish();
+    }
+
+    fn event(&mut self, event: Event) {
+        match event {
+            Event::Mail { from, messages } => {
+                for message in messages {
+                    if message.carries_entries()
+                        && self.core.status().log_bytes > self.shared.options.max_log_bytes
+                    {
+                        continue;
+                    }
+                    self.step(Input::Receive { from, message });
+                }
+            }
+            Event::Propose { command, waiter } => self.proposals.push((command, waiter)),
+            Event::Read(query) => self.queries.push(query),
+        }
+    }
+
+    fn internal(&mut self, event: Internal) {
+        match event {
+            Internal::Persisted(number) => {
+                observe(self.shared.site, "sync", &[("write", number)]);
+                self.step(Input::Persisted(number));
+            }
+            Internal::Applied { bytes } => self.handed_bytes -= bytes,
+            Internal::Durable(meta) => self.compact(&meta),
+            Internal::Spooled(result) => self.spooled(result),
+            Internal::SnapshotSent { to, installed } => {
+                self.snapshots.active.retain(|n| *n != to);
+                self.release_spool();
+                self.step(Input::SnapshotSent { to, installed });
+            }
+            Internal::Offered {
+                from,
+                term,
+                meta,
+                reply,
+            } => {
+                let output = self.core.step(Input::SnapshotOffered { from, term, meta });
+                let _ = reply.send(output.snapshot_accepted == Some(true));
+                self.carry_out(output);
+            }
+            Internal::Ready(meta) => self.step(Input::SnapshotReady(meta)),
+            Internal::Born(configuration) => self.step(Input::Born(configuration)),
+        }
+    }
+
+    /// All proposals of one turn are one input, so one write.
+    fn propose(&mut self) {
+        if self.proposals.is_empty() {
+            return;
+        }
+        let (start, since) = self.lead_time;
+        let elapsed = u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let time_ms = start.saturating_add(elapsed);
+        let proposals = std::mem::take(&mut self.proposals);
+        let payloads = proposals
+            .iter()
+            .map(|(c, _)| Payload::from(wrap(time_ms, c)))
+            .collect();
+        let output = self.core.step(Input::Propose(payloads));
+        let proposed = output.proposed;
+        for (i, (_, waiter)) in proposals.into_iter().enumerate() {
+            let error = match proposed {
+                Some(Proposed::Accepted { term, first }) => {
+                    self.waiters.insert(first + i as u64, (term, waiter));
+                    continue;
+                }
+                Some(Proposed::NotLeader { leader }) => ProposeError::NotLeader { leader },
+                Some(Proposed::Busy) | None => ProposeError::Busy,
+            };
+            let _ = waiter.reply.send(Err(error));
+        }
+        self.carry_out(output);
+    }
+
+    /// All reads of one turn share one read index.
+    fn read(&mut self) {
+        self.queries.retain(|q| !q.reply.is_closed());
+        if self.queries.is_empty() {
+            return;
+        }
+        let id = self.next_read;
+        self.next_read += 1;
+        self.reads.insert(id, std::mem::take(&mut self.queries));
+        self.step(Input::Read(id));
+    }
+
+    fn step(&mut self, input: Input) {
+        let output = self.core.step(input);
+        self.carry_out(output);
+    }
+
+    fn carry_out(&mut self, output: Output) {
+        let site = self.shared.site;
+        if let Some(write) = output.write {
+            observe(
+                site,
+                "write",
+                &[
+                    ("number", write.number),
+                    ("term", write.hard_state.term),
+                    ("vote", write.hard_state.vote.unwrap_or(0)),
+                    ("first", write.entries.first().map_or(0, |e| e.index)),
+                    ("entries", write.entries.len() as u64),
+                ],
+            );
+            if let Some(meta) = &write.reset {
+                // Entries up to here will not be handed out: the snapshot has them.
+                self.handed = self.handed.max(meta.index);
+            }
+            let _ = self.log.send(LogOp::Write(write));
+        }
+        for envelope in output.messages {
+            self.peers.push(envelope);
+        }
+        if let Some(index) = output.apply_through {
+            self.apply_through = self.apply_through.max(index);
+        }
+        for outcome in output.reads {
+            let Some(queries) = self.reads.remove(&outcome.id) else {
+                continue;
+            };
+            match outcome.result {
+                Ok(index) => {
+                    let _ = self.shared.apply.send(Apply::Reads { index, queries });
+                }
+                Err(ReadRefusal::NoLeader | ReadRefusal::Deposed) => {
+                    refuse(queries, ReadError::NoLeader);
+                }
+            }
+        }
+        for node in output.snapshots {
+            self.snapshots.waiting.push(node);
+        }
+        if let Some(change) = output.role {
+            observe(
+                site,
+                "role",
+                &[
+                    ("role", change.role as u64),
+                    ("term", change.term),
+                    ("leader", change.leader.unwrap_or(0)),
+                ],
+            );
+            tracing::info!(
+                group = site.group, node = site.node, role = ?change.role, term = change.term,
+                leader = change.leader, "role"
+            );
+            self.role_changed(change.role);
+        }
+        self.start_transfers();
+    }
+
+    fn role_changed(&mut self, role: Role) {
+        if role == Role::Leader && self.role != Role::Leader {
+            self.leads_from = Some(self.core.status().last_index);
+            self.lead_time = (self.last_log_time(), Instant::now());
+        }
+        if role != Role::Leader {
+            self.leads_from = None;
+            // Whether they will be committed by another leader is not known here.
+            self.fail_waiters("leadership moved");
+        }
+        self.role = role;
+    }
+
+    /// Log time of the last command in the log, or of the state when the log has none.
+    fn last_log_time(&self) -> u64 {
+        let status = self.core.status();
+        let applied = self.shared.time_ms.load(Ordering::Relaxed);
+        self.core
+            .entries(status.base_index + 1, status.last_index, usize::MAX)
+            .iter()
+            .rev()
+            .find_map(|entry| match &entry.body {
+                Body::Command(payload) => unwrap(&payload.0).map(|(time, _)| time),
+                Body::Noop | Body::Configuration(_) => None,
+            })
+            .unwrap_or(0)
+            .max(applied)
+    }
+
+    fn fail_waiters(&mut self, why: &'static str) {
+        for (_, (_, waiter)) in std::mem::take(&mut self.waiters) {
+            let _ = waiter.reply.send(Err(ProposeError::Unknown(why)));
+        }
+        for (_, waiter) in std::mem::take(&mut self.proposals) {
+            let _ = waiter
+                .reply
+                .send(Err(ProposeError::NotLeader { leader: None }));
+        }
+    }
+
+    /// Hands committed entries to the apply task, within its window.
+    fn hand_out(&mut self) {
+        while self.handed < self.apply_through && self.handed_bytes < APPLY_WINDOW_BYTES {
+            let room = APPLY_WINDOW_BYTES - self.handed_bytes;
+            let entries = self.core.entries(self.handed + 1, self.apply_through, room);
+            let Some(last) = entries.last() else { break };
+            let through = last.index;
+            let mut batch = Vec::with_capacity(entries.len());
+            for entry in entries {
+                self.handed_bytes += entry.size();
+                let waiter = match self.waiters.remove(&entry.index) {
+                    Some((term, waiter)) if term == entry.term => Some(waiter),
+                    Some((_, waiter)) => {
+                        let lost = Err(ProposeError::Unknown("another entry was committed there"));
+                        let _ = waiter.reply.send(lost);
+                        None
+                    }
+                    None => None,
+                };
+                batch.push(Committed {
+                    entry: entry.clone(),
+                    waiter,
+                });
+            }
+            self.handed = through;
+            observe(self.shared.site, "commit", &[("index", through)]);
+            let _ = self.shared.apply.send(Apply::Entries(batch));
+        }
+    }
+
+    /// The state is durable through `durable`: forget the log behind it, less what lagging
+    /// followers may still want.
+    fn compact(&mut self, durable: &SnapshotMeta) {
+        let options = &self.shared.options;
+        let status = self.core.status();
+        let mut through = durable.index.min(status.commit);
+        if status.log_bytes <= options.max_log_bytes {
+            let keep = options.keep_log_bytes;
+            let mut kept = 0;
+            for entry in self
+                .core
+                .entries(status.base_index + 1, through, usize::MAX)
+                .iter()
+                .rev()
+            {
+                kept += entry.size();
+                if kept > keep {
+                    break;
+                }
+                through = entry.index - 1;
+            }
+            if let Some(spool) = &self.snapshots.spool {
+                through = through.min(spool.stamp.index);
+            }
+        }
+        if through > status.base_index {
+            self.step(Input::Compact(through));
+            let base = self.core.base().clone();
+            observe(self.shared.site, "compact", &[("index", base.index)]);
+            let _ = self.log.send(LogOp::Purge(base));
+        }
+    }
+
+    fn start_transfers(&mut self) {
+        if self.snapshots.waiting.is_empty() {
+            return;
+        }
+        let base = self.core.status().base_index;
+        match &self.snapshots.spool {
+            Some(spool) if spool.stamp.index >= base => {
+                for to in std::mem::take(&mut self.snapshots.waiting) {
+                    self.snapshots.active.push(to);
+                    let term = self.core.status().term;
+                    let link = self.peers.bulk(to);
+                    transfer::send(self.shared.clone(), to, term, link, spool.clone());
+                }
+            }
+            _ if !self.snapshots.requested => {
+                self.snapshots.spool = None;
+                self.snapshots.requested = true;
+                let _ = self.shared.apply.send(Apply::Spool);
+            }
+            _ => {}
+        }
+    }
+
+    fn spooled(&mut self, result: Result<Arc<Spool>, String>) {
+        self.snapshots.requested = false;
+        match result {
+            Ok(spool) => {
+                self.snapshots.spool = Some(spool);
+                self.start_transfers();
+                self.release_spool();
+            }
+            Err(reason) => {
+                tracing::warn!(%reason, "no snapshot for a lagging follower");
+                for to in std::mem::take(&mut self.snapshots.waiting) {
+                    self.step(Input::SnapshotSent {
+                        to,
+                        installed: None,
+                    });
+                }
+            }
+        }
+    }
+
+    fn release_spool(&mut self) {
+        if self.snapshots.active.is_empty() && self.snapshots.waiting.is_empty() {
+            self.snapshots.spool = None;
+        }
+    }
+
+    fn publish(&mut self) {
+        let status = self.core.status();
+        let view = View {
+            status,
+            leads_from: self.leads_from,
+        };
+        let changed = {
+            let mut shown = lock(&self.shared.view);
+            let changed = (shown.status.role, shown.status.term, shown.status.leader)
+                != (view.status.role, view.status.term, view.status.leader);
+            *shown = view;
+            changed
+        };
+        if changed {
+            self.shared.bump();
+        }
+    }
+}
+
+fn refuse(queries: Vec<Query>, error: ReadError) {
+    for query in queries {
+        let _ = query.reply.send(Err(error.clone()));
+    }
+}

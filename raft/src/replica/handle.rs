@@ -1,0 +1,257 @@
+//! The handle of a running replica.
+
+use super::error::{ProposeError, ReadError};
+use super::meet;
+use super::shared::{Apply, Event, Query, Shared, Waiter, lock};
+use super::status::ReplicaStatus;
+use super::transfer::Receiver;
+use super::wire::{Answer, Call, Mail, decode, encode};
+use crate::identity::Identity;
+use crate::machine::Machine;
+use bytes::Bytes;
+use raft_protocol::{NodeId, Term};
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+use world::net::{BoxFuture, Hello};
+
+/// A running replica. Cheap to clone.
+pub struct Replica<M: Machine> {
+    shared: Arc<Shared>,
+    receiver: Receiver,
+    /// Version last seen by [`Replica::changed`] of this handle.
+    seen: AtomicU64,
+    machine: PhantomData<fn() -> M>,
+}
+
+impl<M: Machine> Clone for Replica<M> {
+    fn clone(&self) -> Self {
+        Replica {
+            shared: self.shared.clone(),
+            receiver: self.receiver.clone(),
+            seen: AtomicU64::new(0),
+            machine: PhantomData,
+        }
+    }
+}
+
+impl<M: Machine> Replica<M> {
+    pub(super) fn new(shared: Arc<Shared>) -> Replica<M> {
+        Replica {
+            shared,
+            receiver: Receiver::default(),
+            seen: AtomicU64::new(0),
+            machine: PhantomData,
+        }
+    }
+
+    /// Replicates a command and returns the machine's reply once it is committed and applied
+    /// here. Dropping the future leaves the command's fate unknown.
+    pub async fn propose(&self, command: Bytes, deadline: Duration) -> Result<Bytes, ProposeError> {
+        let shared = &self.shared;
+        let limit = shared.options.max_command();
+        if command.len() > limit {
+            return Err(ProposeError::TooLarge {
+                size: command.len(),
+                limit,
+            });
+        }
+        if shared.is_stopping() {
+            return Err(ProposeError::Stopped);
+        }
+        let cost = u32::try_from(command.len() + 64).unwrap_or(u32::MAX);
+        let permit = shared.uncommitted.clone().try_acquire_many_owned(cost);
+        let permit = permit.map_err(|_| ProposeError::Busy)?;
+        let (reply, answer) = oneshot::channel();
+        let event = Event::Propose {
+            command,
+            waiter: Waiter {
+                reply,
+                _permit: permit,
+            },
+        };
+        shared
+            .inbox
+            .send(event)
+            .await
+            .map_err(|_| ProposeError::Stopped)?;
+        match timeout(deadline, answer).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(_)) => Err(ProposeError::Unknown("the replica ended")),
+            Err(_) => Err(ProposeError::Unknown("time ran out")),
+        }
+    }
+
+    /// A linearizable read (ReadIndex), on any member.
+    pub async fn read(&self, query: Bytes, deadline: Duration) -> Result<Bytes, ReadError> {
+        let (reply, answer) = oneshot::channel();
+        let event = Event::Read(Query { query, reply });
+        self.shared
+            .inbox
+            .send(event)
+            .await
+            .map_err(|_| ReadError::Stopped)?;
+        match timeout(deadline, answer).await {
+            Ok(result) => result.unwrap_or(Err(ReadError::Stopped)),
+            Err(_) => Err(ReadError::Deadline),
+        }
+    }
+
+    /// A read of the local state as it is, possibly stale.
+    pub async fn inspect(&self, query: Bytes) -> Result<Bytes, ReadError> {
+        let (reply, answer) = oneshot::channel();
+        let event = Apply::Inspect(Query { query, reply });
+        self.shared
+            .apply
+            .send(event)
+            .map_err(|_| ReadError::Stopped)?;
+        answer.await.unwrap_or(Err(ReadError::Stopped))
+    }
+
+    /// A status page.
+    pub fn status(&self) -> ReplicaStatus {
+        let shared = &self.shared;
+        let view = lock(&shared.view).clone();
+        let status = view.status;
+        let not_voting = match status.abstain {
+            Some(abstain) => Some(format!(
+                "synced log entries were lost to damage: abstains until its log matches a \
+                 leader through term {} index {}",
+                abstain.term, abstain.index
+            )),
+            None => lock(&shared.hindrance).clone(),
+        };
+        ReplicaStatus {
+            group: shared.options.group,
+            node: shared.options.node,
+            role: status.role,
+            term: status.term,
+            leader: status.leader,
+            last: status.last_index,
+            commit: status.commit,
+            applied: shared.applied.load(Ordering::Relaxed),
+            durable: shared.durable.load(Ordering::Relaxed),
+            base: status.base_index,
+            disk_bytes: shared.state_bytes.load(Ordering::Relaxed)
+                + shared.log_bytes.load(Ordering::Relaxed),
+            not_voting,
+            digest: shared.digest.load(Ordering::Relaxed),
+            matched: status.matched,
+        }
+    }
+
+    /// The present leader as far as known, and the term.
+    pub fn leader(&self) -> (Option<NodeId>, Term) {
+        let view = lock(&self.shared.view);
+        (view.status.leader, view.status.term)
+    }
+
+    /// True when this node leads and has applied an entry of its term.
+    pub fn is_leader(&self) -> bool {
+        self.shared.is_leader()
+    }
+
+    /// Resolves when something was applied, or the role changed, since the last call on this
+    /// handle; spurious wake-ups occur.
+    pub async fn changed(&self) {
+        let version = self.shared.changed(self.seen.load(Ordering::Relaxed)).await;
+        self.seen.store(version, Ordering::Relaxed);
+    }
+
+    /// The identity, for hellos.
+    pub fn identity(&self) -> Identity {
+        lock(&self.shared.identity).clone()
+    }
+
+    /// Stamps the cluster id once it is known (durably). An error when another one is stamped.
+    pub async fn set_cluster(&self, cluster: u128) -> Result<(), String> {
+        match lock(&self.shared.identity).cluster {
+            Some(known) if known == cluster => return Ok(()),
+            Some(known) => {
+                return Err(format!(
+                    "this data directory belongs to cluster {known:032x}, not to {cluster:032x}"
+                ));
+            }
+            None => {}
+        }
+        let stamp = |own: &mut Identity| own.cluster = Some(cluster);
+        meet::update(&self.shared, stamp)
+            .await
+            .map_err(|error| error.to_string())
+    }
+
+    /// Our hello for a connection to (or from) anybody.
+    pub fn hello(&self, to: Option<(u64, u64)>) -> Hello {
+        meet::hello(&self.shared, to)
+    }
+
+    /// Judges a peer's hello (used in the server's `welcome`).
+    pub fn welcome(&self, peer: &Hello) -> Result<Hello, String> {
+        meet::welcome(&self.shared, peer)
+    }
+
+    /// Hands in mail that arrived on [`super::CHANNEL`]. Mail that does not fit the inbox, or
+    /// cannot be read, is dropped: consensus repeats what matters.
+    pub fn mail(&self, peer: &Hello, body: Bytes) {
+        let shared = &self.shared;
+        if peer.group != Some(shared.options.group) || peer.node == 0 {
+            return;
+        }
+        match decode::<Mail>(&body) {
+            Ok(Mail::V1(messages)) => {
+                let event = Event::Mail {
+                    from: peer.node,
+                    messages,
+                };
+                let _ = shared.inbox.try_send(event);
+            }
+            Err(reason) => tracing::warn!(node = peer.node, %reason, "unreadable consensus mail"),
+        }
+    }
+
+    /// Serves a call that arrived on [`super::CHANNEL`].
+    pub fn call(&self, peer: &Hello, deadline: Duration, body: Bytes) -> BoxFuture<Bytes> {
+        let shared = self.shared.clone();
+        let receiver = self.receiver.clone();
+        let peer = peer.clone();
+        Box::pin(async move {
+            if peer.group != Some(shared.options.group) || peer.node == 0 {
+                return encode(&Answer::Refused(
+                    "only members of the group may ask this".into(),
+                ));
+            }
+            let serve = async {
+                match decode::<Call>(&body) {
+                    Ok(Call::Meet { disk }) => meet::met(&shared, &peer, disk),
+                    Ok(Call::Offer {
+                        term,
+                        stamp,
+                        spool,
+                        chunks,
+                    }) => {
+                        receiver
+                            .offer(&shared, &peer, term, stamp, spool, chunks)
+                            .await
+                    }
+                    Ok(Call::Chunk {
+                        spool,
+                        number,
+                        data,
+                    }) => receiver.chunk(&shared, &peer, spool, number, data).await,
+                    Err(_) => Answer::Malformed,
+                }
+            };
+            let answer = timeout(deadline, serve).await;
+            encode(&answer.unwrap_or_else(|_| Answer::Refused("time ran out".into())))
+        })
+    }
+
+    /// Stops promptly: waiting requests are answered as unknown, the state is flushed.
+    pub fn stop(&self) {
+        self.shared.stopping.store(1, Ordering::Relaxed);
+        self.shared.stop.notify_waiters();
+    }
+}

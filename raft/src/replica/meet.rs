@@ -1,0 +1,227 @@
+//! Who is who: hellos between members, and the birth of a group.
+//!
+//! A new initial member votes only after every initial peer has answered, and synced its answer,
+//! that it never met this node under another disk. Otherwise a member that acknowledged an entry,
+//! lost its volume and came back empty under the same flags could vote that entry away.
+
+use super::CHANNEL;
+use super::peers::link;
+use super::shared::{Apply, Internal, Shared, lock};
+use super::wire::{Answer, Call, decode, encode};
+use crate::identity::{self, Identity, IdentityError, Meeting};
+use raft_protocol::{Configuration, DiskId, NodeId};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::sleep;
+use world::net::{Hello, PROTOCOL};
+
+/// Between two rounds of asking peers that have not answered.
+const RETRY: Duration = Duration::from_millis(200);
+/// For one answer.
+const DEADLINE: Duration = Duration::from_secs(2);
+
+pub(super) fn hello(shared: &Shared, to: Option<(u64, u64)>) -> Hello {
+    let identity = lock(&shared.identity);
+    Hello {
+        protocol: PROTOCOL,
+        cluster: identity.cluster,
+        group: Some(identity.group),
+        node: identity.node,
+        disk: identity.disk,
+        boot: identity.boot,
+        nonce: identity.nonce,
+        to,
+    }
+}
+
+fn same_cluster(own: &Identity, peer: &Hello) -> Result<(), String> {
+    match (own.cluster, peer.cluster) {
+        (Some(ours), Some(theirs)) if ours != theirs => Err(format!(
+            "this server belongs to cluster {ours:032x}, the caller to cluster {theirs:032x}"
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// Judges the answer on a link to member `node`.
+pub(super) fn check(shared: &Shared, node: NodeId, peer: &Hello) -> Result<(), String> {
+    let own = lock(&shared.identity);
+    same_cluster(&own, peer)?;
+    if (peer.group, peer.node) != (Some(own.group), node) {
+        return Err(format!(
+            "expected node {node} of group {}, found node {} of group {:?} there",
+            own.group, peer.node, peer.group
+        ));
+    }
+    match own.met.get(&node) {
+        Some(disk) if *disk != peer.disk => Err(emptied(node, *disk, peer.disk)),
+        _ => Ok(()),
+    }
+}
+
+fn emptied(node: NodeId, known: DiskId, shown: DiskId) -> String {
+    format!(
+        "node {node} was met with disk {known:032x} and shows up with disk {shown:032x}: \
+         a member whose directory was emptied does not come back under its old number"
+    )
+}
+
+/// Judges the hello of a connection to this server; our own is the answer.
+pub(super) fn welcome(shared: &Arc<Shared>, peer: &Hello) -> Result<Hello, String> {
+    let own_group = shared.options.group;
+    let own_node = shared.options.node;
+    same_cluster(&lock(&shared.identity), peer)?;
+    if let Some((group, node)) = peer.to
+        && (group, node) != (own_group, own_node)
+    {
+        return Err(format!(
+            "the caller looks for node {node} of group {group}; this is node {own_node} of \
+             group {own_group}"
+        ));
+    }
+    // A member of our own group: its disk and boot are remembered, durably, before it is heard.
+    if peer.group == Some(own_group) && peer.node != 0 {
+        if !shared.options.peers.contains_key(&peer.node) || peer.node == own_node {
+            return Err(format!(
+                "node {} is not another member of group {own_group}",
+                peer.node
+            ));
+        }
+        let (meeting, changed) = {
+            let mut identity = lock(&shared.identity);
+            let before = identity.clone();
+            let meeting = identity.meet(peer.node, peer.disk, peer.boot, peer.nonce);
+            // Not remembered before it is durable: the caller comes again.
+            (meeting, std::mem::replace(&mut *identity, before))
+        };
+        match meeting {
+            Meeting::Known => {}
+            Meeting::Refused(reason) => return Err(reason),
+            Meeting::Updated => {
+                drop(changed);
+                let (shared, peer) = (shared.clone(), peer.clone());
+                tokio::spawn(async move {
+                    let saved = update(&shared, |own| {
+                        own.meet(peer.node, peer.disk, peer.boot, peer.nonce);
+                    });
+                    if let Err(error) = saved.await {
+                        tracing::error!(%error, "cannot record a peer");
+                    }
+                });
+                return Err("first contact since its start is being recorded: call again".into());
+            }
+        }
+    }
+    Ok(hello(shared, None))
+}
+
+/// Changes the identity: durable first, then in force.
+pub(super) async fn update(
+    shared: &Arc<Shared>,
+    change: impl FnOnce(&mut Identity),
+) -> Result<(), IdentityError> {
+    let _turn = shared.saving.lock().await;
+    let mut next = lock(&shared.identity).clone();
+    change(&mut next);
+    let disk = shared.disk.clone();
+    let saved = next.clone();
+    shared
+        .disk
+        .job(move || identity::save(&disk, &saved))
+        .await?;
+    *lock(&shared.identity) = next;
+    Ok(())
+}
+
+/// Answers [`Call::Meet`]: the caller's hello was judged, and recorded, when it connected.
+pub(super) fn met(shared: &Shared, peer: &Hello, disk: DiskId) -> Answer {
+    let own = lock(&shared.identity);
+    match own.met.get(&peer.node) {
+        _ if peer.group != Some(own.group) || peer.disk != disk => Answer::Refused(format!(
+            "node {} of group {:?} is not a member of group {}",
+            peer.node, peer.group, own.group
+        )),
+        Some(known) if *known == disk => Answer::Met { disk: own.disk },
+        Some(known) => Answer::Refused(emptied(peer.node, *known, disk)),
+        None => Answer::Refused("not recorded yet: call again".into()),
+    }
+}
+
+/// Membership at birth: every initial member with the disk it was met with.
+pub(super) fn initial_configuration(own: &Identity) -> Configuration {
+    Configuration {
+        voters: own.initial.clone(),
+        ..Configuration::default()
+    }
+}
+
+/// Meets every initial peer, then gives this node its vote.
+pub(super) async fn birth(shared: Arc<Shared>) -> Result<(), IdentityError> {
+    let own = lock(&shared.identity).clone();
+    let mut members = BTreeMap::from([(own.node, own.disk)]);
+    let others = shared
+        .options
+        .peers
+        .iter()
+        .filter(|(node, _)| **node != own.node);
+    let links: BTreeMap<NodeId, _> = others
+        .map(|(node, address)| (*node, link(&shared, *node, address)))
+        .collect();
+    loop {
+        let mut missing = String::new();
+        for (node, link) in &links {
+            if members.contains_key(node) {
+                continue;
+            }
+            let body = encode(&Call::Meet { disk: own.disk });
+            let why = match link.call(CHANNEL, body, DEADLINE).await {
+                Err(error) => error.to_string(),
+                Ok(body) => match decode::<Answer>(&body) {
+                    Ok(Answer::Met { disk }) => {
+                        members.insert(*node, disk);
+                        continue;
+                    }
+                    Ok(Answer::Refused(reason)) => format!("node {node}: {reason}"),
+                    Ok(other) => format!("node {node} answered {other:?}"),
+                    Err(reason) => format!("node {node}: {reason}"),
+                },
+            };
+            if !missing.is_empty() {
+                missing.push_str("; ");
+            }
+            missing.push_str(&why);
+        }
+        if missing.is_empty() {
+            break;
+        }
+        let news = format!(
+            "not a voter yet: every initial member must be met once before the first vote ({missing})"
+        );
+        tracing::debug!(group = own.group, node = own.node, "{news}");
+        *lock(&shared.hindrance) = Some(news);
+        sleep(RETRY).await;
+    }
+    update(&shared, |identity| {
+        for (node, disk) in &members {
+            if *node != identity.node {
+                identity.met.insert(*node, *disk);
+            }
+        }
+        identity.initial = members;
+        identity.born = true;
+    })
+    .await?;
+    *lock(&shared.hindrance) = None;
+    tracing::info!(
+        group = own.group,
+        node = own.node,
+        "met all initial members: may vote"
+    );
+    let configuration = initial_configuration(&lock(&shared.identity));
+    let _ = shared
+        .apply
+        .send(Apply::Configuration(configuration.clone()));
+    shared.tell(Internal::Born(configuration));
+    Ok(())
+}

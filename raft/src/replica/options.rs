@@ -1,0 +1,79 @@
+//! What a replica is started with.
+
+use crate::log::LogOptions;
+use crate::store::StoreOptions;
+use raft_protocol::{NodeId, Settings};
+use std::collections::BTreeMap;
+use std::time::Duration;
+use world::net::Limits;
+
+/// What a replica is started with.
+#[derive(Clone)]
+pub struct Options {
+    /// Replica group; 0: the controllers.
+    pub group: u64,
+    /// This node.
+    pub node: NodeId,
+    /// All initial members, this node included: "host:port" each.
+    pub peers: BTreeMap<NodeId, String>,
+    /// Length of a tick.
+    pub tick: Duration,
+    /// See `raft_protocol::Settings`.
+    pub election_ticks: u32,
+    /// See `raft_protocol::Settings`.
+    pub heartbeat_ticks: u32,
+    /// Log.
+    pub log: LogOptions,
+    /// Store.
+    pub store: StoreOptions,
+    /// Network.
+    pub limits: Limits,
+    /// Entries kept in the log behind the durable state for followers that lag, bytes.
+    pub keep_log_bytes: usize,
+    /// The state is flushed when this many bytes of entries were applied since the last flush,
+    /// however small the overlay (one key overwritten for ever).
+    pub flush_log_bytes: usize,
+    /// While a snapshot is in transfer the log behind it is kept up to this many bytes.
+    pub max_log_bytes: usize,
+    /// Commands waiting for commitment, bytes; beyond: `Busy`.
+    pub max_uncommitted_bytes: usize,
+}
+
+impl Options {
+    /// Defaults for a member of a group.
+    pub fn new(group: u64, node: NodeId, peers: BTreeMap<NodeId, String>) -> Options {
+        Options {
+            group,
+            node,
+            peers,
+            tick: Duration::from_millis(25),
+            election_ticks: 24,
+            heartbeat_ticks: 3,
+            log: LogOptions::default(),
+            store: StoreOptions::default(),
+            limits: Limits::default(),
+            keep_log_bytes: 16 << 20,
+            flush_log_bytes: 48 << 20,
+            max_log_bytes: 192 << 20,
+            max_uncommitted_bytes: 32 << 20,
+        }
+    }
+
+    /// Longest command, bytes: it must fit a frame together with what surrounds it.
+    pub fn max_command(&self) -> usize {
+        self.limits.max_frame.saturating_sub(64 << 10)
+    }
+
+    pub(super) fn settings(&self) -> Settings {
+        Settings {
+            election_ticks: self.election_ticks,
+            heartbeat_ticks: self.heartbeat_ticks,
+            max_append_bytes: 1 << 20,
+            max_inflight: 32,
+            max_inflight_bytes: 8 << 20,
+            // The semaphore of the handle refuses before the core does.
+            max_uncommitted_bytes: self.max_uncommitted_bytes.saturating_mul(2),
+            explain: false,
+        }
+    }
+}

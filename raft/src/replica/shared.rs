@@ -1,0 +1,248 @@
+//! What the tasks of a replica and its handle share.
+
+use super::options::Options;
+use crate::identity::Identity;
+use bytes::Bytes;
+use raft_protocol::{
+    Configuration, Entry, Index, Message, NodeId, Role, SnapshotMeta, Status, Term,
+};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use world::Site;
+use world::disk::Disk;
+
+use super::error::{ProposeError, ReadError};
+use crate::store::{Install, Installed, Spool, Stamp, StoreError};
+
+/// Events waiting for the Raft task; beyond, clients wait and mail is dropped.
+pub(super) const INBOX: usize = 8192;
+/// Bytes of committed entries handed to the apply task and not yet applied.
+pub(super) const APPLY_WINDOW_BYTES: usize = 4 << 20;
+
+/// A client that waits for a command.
+pub(super) struct Waiter {
+    pub(super) reply: oneshot::Sender<Result<Bytes, ProposeError>>,
+    /// Its share of `Options::max_uncommitted_bytes`.
+    pub(super) _permit: OwnedSemaphorePermit,
+}
+
+/// A client that waits for a read.
+pub(super) struct Query {
+    pub(super) query: Bytes,
+    pub(super) reply: oneshot::Sender<Result<Bytes, ReadError>>,
+}
+
+/// From outside to the Raft task; bounded by [`INBOX`].
+pub(super) enum Event {
+    Mail {
+        from: NodeId,
+        messages: Vec<Message>,
+    },
+    Propose {
+        command: Bytes,
+        waiter: Waiter,
+    },
+    Read(Query),
+}
+
+/// From the replica's own tasks to the Raft task. At most one per write, per batch handed to the
+/// apply task, per flush and per transfer, so it needs no bound of its own.
+pub(super) enum Internal {
+    Persisted(u64),
+    Applied {
+        bytes: usize,
+    },
+    Durable(SnapshotMeta),
+    Spooled(Result<Arc<Spool>, String>),
+    SnapshotSent {
+        to: NodeId,
+        installed: Option<Index>,
+    },
+    Offered {
+        from: NodeId,
+        term: Term,
+        meta: SnapshotMeta,
+        reply: oneshot::Sender<bool>,
+    },
+    Ready(SnapshotMeta),
+    Born(Configuration),
+}
+
+/// One committed entry and who waits for it.
+pub(super) struct Committed {
+    pub(super) entry: Entry,
+    pub(super) waiter: Option<Waiter>,
+}
+
+/// To the apply task. Entries are bounded by [`APPLY_WINDOW_BYTES`]; the rest are one per client
+/// request, which the server bounds.
+pub(super) enum Apply {
+    Entries(Vec<Committed>),
+    Reads {
+        index: Index,
+        queries: Vec<Query>,
+    },
+    Inspect(Query),
+    Configuration(Configuration),
+    Spool,
+    Install {
+        stamp: Stamp,
+        reply: oneshot::Sender<Result<Install, StoreError>>,
+    },
+    Filled(Installed),
+    Switch {
+        meta: SnapshotMeta,
+        reply: oneshot::Sender<()>,
+    },
+    Stop,
+}
+
+/// What the Raft task publishes after every step.
+#[derive(Clone, Debug)]
+pub(super) struct View {
+    pub(super) status: Status,
+    /// Index of the no-op of the term this node leads.
+    pub(super) leads_from: Option<Index>,
+}
+
+/// Shared by the handle and the tasks.
+pub(super) struct Shared {
+    pub(super) options: Options,
+    pub(super) site: Site,
+    pub(super) disk: Disk,
+    pub(super) identity: Mutex<Identity>,
+    /// Serialises replacements of the identity file.
+    pub(super) saving: tokio::sync::Mutex<()>,
+    pub(super) view: Mutex<View>,
+    pub(super) applied: AtomicU64,
+    pub(super) durable: AtomicU64,
+    pub(super) digest: AtomicU64,
+    pub(super) state_bytes: AtomicU64,
+    pub(super) log_bytes: AtomicU64,
+    /// Log time at `applied`.
+    pub(super) time_ms: AtomicU64,
+    /// Why the node may not vote, besides abstention.
+    pub(super) hindrance: Mutex<Option<String>>,
+    pub(super) inbox: mpsc::Sender<Event>,
+    pub(super) internal: mpsc::UnboundedSender<Internal>,
+    pub(super) apply: mpsc::UnboundedSender<Apply>,
+    pub(super) uncommitted: Arc<Semaphore>,
+    version: AtomicU64,
+    changed: Notify,
+    pub(super) stopping: AtomicU64,
+    pub(super) stop: Notify,
+}
+
+/// Locks; a poisoned lock means a task of this replica panicked, which ends it anyway.
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex
+        .lock()
+        .unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+/// The receiving ends, for the tasks.
+pub(super) struct Ends {
+    pub(super) inbox: mpsc::Receiver<Event>,
+    pub(super) internal: mpsc::UnboundedReceiver<Internal>,
+    pub(super) apply: mpsc::UnboundedReceiver<Apply>,
+}
+
+impl Shared {
+    pub(super) fn new(
+        options: Options,
+        disk: Disk,
+        identity: Identity,
+        status: Status,
+        stamp: &Stamp,
+    ) -> (Arc<Shared>, Ends) {
+        let (inbox, inbox_rx) = mpsc::channel(INBOX);
+        let (internal, internal_rx) = mpsc::unbounded_channel();
+        let (apply, apply_rx) = mpsc::unbounded_channel();
+        let shared = Shared {
+            site: Site {
+                group: options.group,
+                node: options.node,
+            },
+            uncommitted: Arc::new(Semaphore::new(options.max_uncommitted_bytes)),
+            options,
+            disk,
+            identity: Mutex::new(identity),
+            saving: tokio::sync::Mutex::new(()),
+            view: Mutex::new(View {
+                status,
+                leads_from: None,
+            }),
+            applied: AtomicU64::new(stamp.index),
+            durable: AtomicU64::new(stamp.index),
+            digest: AtomicU64::new(stamp.digest),
+            state_bytes: AtomicU64::new(0),
+            log_bytes: AtomicU64::new(0),
+            time_ms: AtomicU64::new(stamp.time_ms),
+            hindrance: Mutex::new(None),
+            inbox,
+            internal,
+            apply,
+            version: AtomicU64::new(1),
+            changed: Notify::new(),
+            stopping: AtomicU64::new(0),
+            stop: Notify::new(),
+        };
+        let ends = Ends {
+            inbox: inbox_rx,
+            internal: internal_rx,
+            apply: apply_rx,
+        };
+        (Arc::new(shared), ends)
+    }
+
+    /// Tells the Raft task; it may be gone already when the replica stops.
+    pub(super) fn tell(&self, event: Internal) {
+        let _ = self.internal.send(event);
+    }
+
+    /// Something was applied, or the role changed.
+    pub(super) fn bump(&self) {
+        self.version.fetch_add(1, Ordering::Relaxed);
+        self.changed.notify_waiters();
+    }
+
+    /// Waits until the version differs from `seen`, and returns it.
+    pub(super) async fn changed(&self, seen: u64) -> u64 {
+        loop {
+            let notified = self.changed.notified();
+            tokio::pin!(notified);
+            notified.as_mut().enable();
+            let version = self.version.load(Ordering::Relaxed);
+            if version != seen {
+                return version;
+            }
+            notified.await;
+        }
+    }
+
+    pub(super) fn is_leader(&self) -> bool {
+        let view = lock(&self.view);
+        view.status.role == Role::Leader
+            && view
+                .leads_from
+                .is_some_and(|noop| self.applied.load(Ordering::Relaxed) >= noop)
+    }
+
+    pub(super) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Relaxed) != 0
+    }
+
+    /// Resolves when the replica was told to stop.
+    pub(super) async fn stopped(&self) {
+        loop {
+            let notified = self.stop.notified();
+            tokio::pin!(notified);
+            notified.as_mut().enable();
+            if self.is_stopping() {
+                return;
+            }
+            notified.await;
+        }
+    }
+}

@@ -1,0 +1,11 @@
+//! Machines, networks and clusters inside one simulation.
+
+pub mod invariants;
+pub mod kv_cluster;
+pub mod nodes;
+pub mod raft_cluster;
+pub mod trace;
+
+pub use kv_cluster::{KvCluster, KvOptions};
+pub use nodes::{Key, Nodes};
+pub use raft_cluster::{RaftCluster, RaftOptions};
