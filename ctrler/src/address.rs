@@ -36,7 +36,10 @@ fn split(text: &str) -> Option<(&str, u16)> {
     let port = port.parse().ok()?;
     let name = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_');
     let good = match host.strip_prefix('[') {
-        Some(rest) => rest.strip_suffix(']')?.parse::<std::net::Ipv6Addr>().is_ok(),
+        Some(rest) => rest
+            .strip_suffix(']')?
+            .parse::<std::net::Ipv6Addr>()
+            .is_ok(),
         None => !host.is_empty() && host.bytes().all(name),
     };
     good.then_some((host, port))

@@ -35,7 +35,9 @@ pub fn join(
     }
     let members = latest.members.len() + groups.len();
     if members > MAX_GROUPS {
-        return Err(format!("{members} groups are too many: at most {MAX_GROUPS} are allowed"));
+        return Err(format!(
+            "{members} groups are too many: at most {MAX_GROUPS} are allowed"
+        ));
     }
     let strangers = groups.keys().filter(|g| !records.contains_key(g)).count();
     if records.len() + strangers > MAX_RECORDS {
@@ -46,7 +48,10 @@ pub fn join(
     }
     let mut taken: BTreeMap<&str, GroupId> = BTreeMap::new();
     for member in latest.members.keys() {
-        let servers = records.get(member).map(|r| r.group.servers.as_slice()).unwrap_or_default();
+        let servers = records
+            .get(member)
+            .map(|r| r.group.servers.as_slice())
+            .unwrap_or_default();
         taken.extend(servers.iter().map(|s| (s.as_str(), *member)));
     }
     for (group, info) in groups {
@@ -54,7 +59,9 @@ pub fn join(
             return Err("group 0 is the controllers' own: expected a number from 1".into());
         }
         if latest.members.contains_key(group) {
-            return Err(format!("group {group} is a member already: expected one that is not"));
+            return Err(format!(
+                "group {group} is a member already: expected one that is not"
+            ));
         }
         if let Some(known) = records.get(group).filter(|r| r.group.birth != info.birth) {
             return Err(format!(
@@ -69,14 +76,19 @@ pub fn join(
                 return Err(if other == *group {
                     format!("{server} occurs twice in group {group}: expected each server once")
                 } else {
-                    format!("{server} is named for group {group} and belongs to group {other}: expected each server in one group")
+                    format!(
+                        "{server} is named for group {group} and belongs to group {other}: expected each server in one group"
+                    )
                 });
             }
         }
     }
     check_total(records, groups.iter())?;
 
-    let mut next = Version { num: latest.num + 1, ..latest.clone() };
+    let mut next = Version {
+        num: latest.num + 1,
+        ..latest.clone()
+    };
     next.members.extend(groups.keys().map(|g| (*g, next.num)));
     reassign(&mut next);
     let records = groups.iter().map(|(group, info)| {
@@ -89,7 +101,11 @@ pub fn join(
         };
         (*group, record)
     });
-    Ok(Effect { records: records.collect(), joined: groups.clone(), version: Some(next) })
+    Ok(Effect {
+        records: records.collect(),
+        joined: groups.clone(),
+        version: Some(next),
+    })
 }
 
 /// Removes groups.
@@ -97,11 +113,16 @@ pub fn leave(latest: &Version, records: &Records, groups: &[GroupId]) -> Result<
     if groups.is_empty() {
         return Err("a leave without groups: expected at least one".into());
     }
-    let mut next = Version { num: latest.num + 1, ..latest.clone() };
+    let mut next = Version {
+        num: latest.num + 1,
+        ..latest.clone()
+    };
     let mut leavers = BTreeSet::new();
     for group in groups {
         if !leavers.insert(*group) {
-            return Err(format!("group {group} is named twice: expected each group once"));
+            return Err(format!(
+                "group {group} is named twice: expected each group once"
+            ));
         }
         if next.members.remove(group).is_none() {
             return Err(not_a_member(*group, latest));
@@ -110,32 +131,55 @@ pub fn leave(latest: &Version, records: &Records, groups: &[GroupId]) -> Result<
     // A pin ends with its group.
     let shards = &latest.shards;
     next.pins.retain(|shard| {
-        shards.get(*shard as usize).copied().flatten().is_some_and(|owner| !leavers.contains(&owner))
+        shards
+            .get(*shard as usize)
+            .copied()
+            .flatten()
+            .is_some_and(|owner| !leavers.contains(&owner))
     });
     reassign(&mut next);
     let num = next.num;
     let records = leavers.iter().filter_map(|group| {
         let record = records.get(group)?.clone();
-        Some((*group, Record { left: Some(num), ..record }))
+        Some((
+            *group,
+            Record {
+                left: Some(num),
+                ..record
+            },
+        ))
     });
-    Ok(Effect { records: records.collect(), version: Some(next), ..Effect::default() })
+    Ok(Effect {
+        records: records.collect(),
+        version: Some(next),
+        ..Effect::default()
+    })
 }
 
 /// Gives a shard to a group and pins it there. Moves no other shard.
 pub fn move_shard(latest: &Version, shard: ShardId, group: GroupId) -> Result<Effect, String> {
     let count = latest.shards.len();
     if shard as usize >= count {
-        return Err(format!("shard {shard} does not exist: expected one from 0 to {}", count - 1));
+        return Err(format!(
+            "shard {shard} does not exist: expected one from 0 to {}",
+            count - 1
+        ));
     }
     if !latest.members.contains_key(&group) {
         return Err(not_a_member(group, latest));
     }
-    let mut next = Version { num: latest.num + 1, ..latest.clone() };
+    let mut next = Version {
+        num: latest.num + 1,
+        ..latest.clone()
+    };
     let mut shards = next.shards.clone();
     shards[shard as usize] = Some(group);
     next.assign(shards);
     next.pins.insert(shard);
-    Ok(Effect { version: Some(next), ..Effect::default() })
+    Ok(Effect {
+        version: Some(next),
+        ..Effect::default()
+    })
 }
 
 /// A group's report. Reports may arrive late and in any order: what is older than the record
@@ -168,16 +212,28 @@ pub fn settled(
     }
     check_servers(group, &info.servers)?;
     check_total(records, std::iter::once((&group, info)))?;
-    let record = Record { group: info.clone(), settled: through, holds, left: known.left };
+    let record = Record {
+        group: info.clone(),
+        settled: through,
+        holds,
+        left: known.left,
+    };
     let changed = (record != *known).then_some((group, record));
-    Ok(Effect { records: changed.into_iter().collect(), ..Effect::default() })
+    Ok(Effect {
+        records: changed.into_iter().collect(),
+        ..Effect::default()
+    })
 }
 
 /// A shard that nobody owns counts as its holder's: where the holder is a member again it keeps
 /// the data, and nothing needs to be moved.
 fn reassign(next: &mut Version) {
-    let present: Vec<Option<GroupId>> =
-        next.shards.iter().zip(&next.holders).map(|(owner, holder)| owner.or(*holder)).collect();
+    let present: Vec<Option<GroupId>> = next
+        .shards
+        .iter()
+        .zip(&next.holders)
+        .map(|(owner, holder)| owner.or(*holder))
+        .collect();
     let members = next.members.keys().copied().collect();
     let shards = rebalance(&present, &members, &next.pins);
     next.assign(shards);
@@ -215,10 +271,22 @@ fn check_total<'a>(
 fn not_a_member(group: GroupId, latest: &Version) -> String {
     // A reply is stored with its session: keep it short.
     const NAMED: usize = 20;
-    let members: Vec<String> = latest.members.keys().take(NAMED).map(u64::to_string).collect();
-    let more = if latest.members.len() > NAMED { ", …" } else { "" };
+    let members: Vec<String> = latest
+        .members
+        .keys()
+        .take(NAMED)
+        .map(u64::to_string)
+        .collect();
+    let more = if latest.members.len() > NAMED {
+        ", …"
+    } else {
+        ""
+    };
     match members.is_empty() {
         true => format!("group {group} is not a member: there are no members"),
-        false => format!("group {group} is not a member: expected one of {}{more}", members.join(", ")),
+        false => format!(
+            "group {group} is not a member: expected one of {}{more}",
+            members.join(", ")
+        ),
     }
 }

@@ -66,7 +66,11 @@ impl Client {
     /// Cluster id, number of shards, latest number.
     pub async fn cluster(&self, deadline: Duration) -> Result<(u128, u32, ConfigNum), ClientError> {
         match self.read(Request::Cluster, deadline).await? {
-            Response::Cluster { cluster, shards, latest } => Ok((cluster, shards, latest)),
+            Response::Cluster {
+                cluster,
+                shards,
+                latest,
+            } => Ok((cluster, shards, latest)),
             other => Err(unexpected(other)),
         }
     }
@@ -108,7 +112,12 @@ impl Client {
         holds: bool,
         deadline: Duration,
     ) -> Result<(), ClientError> {
-        let report = Change::Settled { group, info, through, holds };
+        let report = Change::Settled {
+            group,
+            info,
+            through,
+            holds,
+        };
         self.change(report, deadline).await.map(|_| ())
     }
 
@@ -203,11 +212,14 @@ impl Client {
             };
             let outcome = match turn {
                 Ok(mut stream) => stream.change(&courier, change, until).await,
-                Err(_) => Err(ClientError::Unavailable("earlier changes are still waiting".into())),
+                Err(_) => Err(ClientError::Unavailable(
+                    "earlier changes are still waiting".into(),
+                )),
             };
             let _ = tell.send(outcome);
         });
-        told.await.unwrap_or_else(|_| Err(ClientError::Unknown("this process is shutting down".into())))
+        told.await
+            .unwrap_or_else(|_| Err(ClientError::Unknown("this process is shutting down".into())))
     }
 }
 

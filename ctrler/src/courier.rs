@@ -43,7 +43,11 @@ struct Known {
 
 impl Courier {
     pub fn new(servers: Vec<String>, hello: Arc<dyn Fn() -> Hello + Send + Sync>) -> Courier {
-        Courier { servers, hello, known: Mutex::default() }
+        Courier {
+            servers,
+            hello,
+            known: Mutex::default(),
+        }
     }
 
     pub fn servers(&self) -> &[String] {
@@ -51,7 +55,12 @@ impl Courier {
     }
 
     /// Asks one server, once.
-    pub async fn ask(&self, server: &str, body: Bytes, deadline: Duration) -> Result<Bytes, CallError> {
+    pub async fn ask(
+        &self,
+        server: &str,
+        body: Bytes,
+        deadline: Duration,
+    ) -> Result<Bytes, CallError> {
         let link = self.link(server);
         link.call(CHANNEL, body, deadline).await
     }
@@ -60,7 +69,10 @@ impl Courier {
     pub async fn send(&self, request: &Request, deadline: Duration) -> Result<Response, Failure> {
         let until = world::clock::now() + deadline;
         let body: Bytes = encode(request).into();
-        let mut failure = Failure { in_doubt: false, reason: "no time was left to ask".into() };
+        let mut failure = Failure {
+            in_doubt: false,
+            reason: "no time was left to ask".into(),
+        };
         let mut fruitless = 0u32;
         if self.servers.is_empty() {
             failure.reason = "no controllers are given".into();
@@ -77,9 +89,13 @@ impl Courier {
             match answer.map(|reply| decode::<Response>(&reply)) {
                 Ok(Some(Response::NotLeader(leader))) => {
                     failure.reason = format!("{server} does not lead");
-                    hint = leader.map(|(_, address)| address).filter(|address| *address != server);
+                    hint = leader
+                        .map(|(_, address)| address)
+                        .filter(|address| *address != server);
                 }
-                Ok(Some(Response::Busy)) => failure.reason = format!("{server} is busy or not ready"),
+                Ok(Some(Response::Busy)) => {
+                    failure.reason = format!("{server} is busy or not ready")
+                }
                 Ok(Some(Response::Unknown)) => {
                     failure = Failure {
                         in_doubt: true,
@@ -135,7 +151,10 @@ impl Courier {
     fn next(&self) -> String {
         let known = self.known();
         let turn = known.turn % self.servers.len();
-        known.leader.clone().unwrap_or_else(|| self.servers[turn].clone())
+        known
+            .leader
+            .clone()
+            .unwrap_or_else(|| self.servers[turn].clone())
     }
 
     fn served_by(&self, server: &str) {
@@ -145,7 +164,12 @@ impl Courier {
     fn not_served_by(&self, server: &str, hint: Option<String>) {
         let mut known = self.known();
         // Another call may have learnt better meanwhile.
-        if known.leader.as_deref().is_none_or(|leader| leader == server) || hint.is_some() {
+        if known
+            .leader
+            .as_deref()
+            .is_none_or(|leader| leader == server)
+            || hint.is_some()
+        {
             known.leader = hint;
         }
         if let Some(place) = self.servers.iter().position(|s| s == server) {
@@ -159,11 +183,18 @@ impl Courier {
             return link.clone();
         }
         if known.links.len() >= self.servers.len() + MAX_HINTED {
-            known.links.retain(|address, _| self.servers.contains(address));
+            known
+                .links
+                .retain(|address, _| self.servers.contains(address));
         }
         let own = self.hello.clone();
         let check = move |peer: &Hello| judge(&own(), peer);
-        let link = Link::new(server, Limits::default(), self.hello.clone(), Arc::new(check));
+        let link = Link::new(
+            server,
+            Limits::default(),
+            self.hello.clone(),
+            Arc::new(check),
+        );
         known.links.insert(server.to_string(), link.clone());
         link
     }
@@ -183,9 +214,9 @@ fn judge(own: &Hello, peer: &Hello) -> Result<(), String> {
         });
     }
     match (own.cluster, peer.cluster) {
-        (Some(own), Some(peer)) if own != peer => {
-            Err(format!("the controller belongs to cluster {peer:032x}, we to {own:032x}"))
-        }
+        (Some(own), Some(peer)) if own != peer => Err(format!(
+            "the controller belongs to cluster {peer:032x}, we to {own:032x}"
+        )),
         _ => Ok(()),
     }
 }

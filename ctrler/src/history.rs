@@ -3,7 +3,7 @@
 //! | key | value |
 //! |---|---|
 //! | `c` num | the configuration of this number ([`Row`]) |
-//! | `j` group num | the group as it joined in that configuration ([`Group`]) |
+//! | `j` group num | the group as it joined in that configuration |
 //!
 //! Numbers are big-endian, eight bytes. Every [`FULL_EVERY`]th configuration is whole, so that
 //! reading any of them applies fewer than that many differences. A configuration names its groups by
@@ -38,7 +38,11 @@ impl Version {
     /// Configuration 0: no groups, nothing was ever owned.
     pub fn first(shards: u32) -> Version {
         let none = vec![None; shards as usize];
-        Version { shards: none.clone(), holders: none, ..Version::default() }
+        Version {
+            shards: none.clone(),
+            holders: none,
+            ..Version::default()
+        }
     }
 
     /// Sets the owners, and the holders that follow from them.
@@ -98,7 +102,7 @@ pub fn put_join(
     group: GroupId,
     info: &Group,
 ) -> Result<(), StoreError> {
-    rows.put(&join_key(group, num), &encode(info))
+    rows.put(&join_key(group, num), &encode_row(info))
 }
 
 /// The configuration of a number that exists.
@@ -107,8 +111,12 @@ pub fn get(rows: &Rows, num: ConfigNum) -> Result<Version, StoreError> {
     let mut version = Version::default();
     for num in base..=num {
         let key = config_key(num);
-        let row: Row = decode(&rows.get(&key)?.ok_or_else(|| damaged("configuration", num, "is missing"))?)
-            .ok_or_else(|| damaged("configuration", num, "does not decode"))?;
+        let row: Row = decode(
+            &rows
+                .get(&key)?
+                .ok_or_else(|| damaged("configuration", num, "is missing"))?,
+        )
+        .ok_or_else(|| damaged("configuration", num, "does not decode"))?;
         apply(&mut version, num, row)
             .ok_or_else(|| damaged("configuration", num, "contradicts itself"))?;
     }
@@ -122,7 +130,7 @@ pub fn expand(rows: &Rows, version: &Version) -> Result<Config, StoreError> {
         let row = rows.get(&join_key(*group, *joined))?;
         let info = row
             .as_deref()
-            .and_then(decode)
+            .and_then(decode_row)
             .ok_or_else(|| damaged("the join of group", *group, "is missing or does not decode"))?;
         groups.insert(*group, info);
     }
@@ -139,7 +147,11 @@ fn full(version: &Version) -> Row {
     let nobodys = version.shards.iter().zip(&version.holders);
     Row::Full {
         shards: to_owners(version.shards.iter().copied()),
-        held: to_owners(nobodys.filter(|(owner, _)| owner.is_none()).map(|(_, holder)| *holder)),
+        held: to_owners(
+            nobodys
+                .filter(|(owner, _)| owner.is_none())
+                .map(|(_, holder)| *holder),
+        ),
         members: version.members.iter().map(|(g, n)| (*g, *n)).collect(),
         pins: to_runs(version.pins.iter().copied()),
     }
@@ -151,8 +163,14 @@ fn diff(before: &Version, next: &Version) -> Row {
         pairs.filter(|(_, (old, new))| old != new)
     };
     // A group that left and joined again has a new number of joining.
-    let joined = next.members.iter().filter(|(g, n)| before.members.get(g) != Some(n));
-    let left = before.members.keys().filter(|g| !next.members.contains_key(g));
+    let joined = next
+        .members
+        .iter()
+        .filter(|(g, n)| before.members.get(g) != Some(n));
+    let left = before
+        .members
+        .keys()
+        .filter(|g| !next.members.contains_key(g));
     Row::Diff {
         changed: to_runs(changed().map(|(shard, _)| shard as u32)),
         owners: to_owners(changed().map(|(_, (_, new))| *new)),
@@ -167,18 +185,36 @@ fn diff(before: &Version, next: &Version) -> Row {
 fn apply(version: &mut Version, num: ConfigNum, row: Row) -> Option<()> {
     version.num = num;
     match row {
-        Row::Full { shards, held, members, pins } => {
+        Row::Full {
+            shards,
+            held,
+            members,
+            pins,
+        } => {
             let shards = from_owners(&shards)?;
             let mut held = from_owners(&held)?.into_iter();
             version.holders = shards
                 .iter()
-                .map(|owner| if owner.is_some() { Some(*owner) } else { held.next() })
+                .map(|owner| {
+                    if owner.is_some() {
+                        Some(*owner)
+                    } else {
+                        held.next()
+                    }
+                })
                 .collect::<Option<_>>()?;
             version.shards = shards;
             version.members = members.into_iter().collect();
             version.pins = from_runs(&pins)?.into_iter().collect();
         }
-        Row::Diff { changed, owners, joined, left, pinned, unpinned } => {
+        Row::Diff {
+            changed,
+            owners,
+            joined,
+            left,
+            pinned,
+            unpinned,
+        } => {
             let (changed, owners) = (from_runs(&changed)?, from_owners(&owners)?);
             if changed.len() != owners.len() {
                 return None;
@@ -220,7 +256,9 @@ fn from_runs(runs: &Runs) -> Option<Vec<u32>> {
     let mut end = 0u32;
     for (gap, length) in runs {
         let start = end.checked_add(*gap)?;
-        end = start.checked_add(*length).filter(|end| *end <= *crate::config::SHARDS.end())?;
+        end = start
+            .checked_add(*length)
+            .filter(|end| *end <= *crate::config::SHARDS.end())?;
         numbers.extend(start..end);
     }
     Some(numbers)
@@ -263,12 +301,28 @@ fn join_key(group: GroupId, num: ConfigNum) -> Vec<u8> {
     [b"j".as_slice(), &group.to_be_bytes(), &num.to_be_bytes()].concat()
 }
 
+/// A row's value with its format version.
+#[derive(Serialize, Deserialize)]
+enum Stored<T> {
+    V1(T),
+}
+
+/// Encodes a row's value.
+pub(crate) fn encode_row<T: Serialize>(value: &T) -> Vec<u8> {
+    encode(&Stored::V1(value))
+}
+
+/// Decodes a row's value.
+pub(crate) fn decode_row<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
+    decode(bytes).map(|Stored::V1(value)| value)
+}
+
 /// Encodes a value of ours.
 pub(crate) fn encode<T: Serialize>(value: &T) -> Vec<u8> {
     postcard::to_stdvec(value).expect("writing to memory does not fail, and our types have lengths")
 }
 
-/// Decodes a whole row.
+/// Decodes a value; bytes behind it make it another one.
 pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
     match postcard::take_from_bytes(bytes) {
         Ok((value, [])) => Some(value),
@@ -278,5 +332,8 @@ pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
 
 /// A row of ours that is not what was written.
 pub(crate) fn damaged(what: &str, number: u64, reason: &str) -> StoreError {
-    StoreError::Damaged { path: "the controllers' state".into(), reason: format!("{what} {number} {reason}") }
+    StoreError::Damaged {
+        path: "the controllers' state".into(),
+        reason: format!("{what} {number} {reason}"),
+    }
 }

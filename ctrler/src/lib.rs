@@ -9,6 +9,7 @@ pub mod address;
 pub mod api;
 pub mod change;
 pub mod client;
+pub mod command;
 pub mod config;
 mod courier;
 pub mod history;

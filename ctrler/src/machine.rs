@@ -13,7 +13,7 @@
 use crate::api::{Change, Request, Response};
 use crate::change::{self, Effect, Records};
 use crate::config::{ConfigNum, GroupId, SHARDS};
-use crate::history::{self, Version, damaged, decode, encode};
+use crate::history::{self, Version, damaged, decode, decode_row, encode, encode_row};
 use bytes::Bytes;
 use raft::machine::{At, Machine};
 use raft::session::{Seq, Table, Verdict};
@@ -80,19 +80,25 @@ struct Born {
 
 impl Default for Controller {
     fn default() -> Self {
-        Controller { sessions: Table::new(SESSIONS), born: None, records: Records::new() }
+        Controller {
+            sessions: Table::new(SESSIONS),
+            born: None,
+            records: Records::new(),
+        }
     }
 }
 
 impl Machine for Controller {
     fn load(&mut self, rows: &Rows) -> Result<(), StoreError> {
         *self = Controller::default();
-        let Some(birth) = rows.get(BIRTH)? else { return Ok(()) };
-        let birth = decode(&birth).ok_or_else(|| damaged("birth", 0, "does not decode"))?;
+        let Some(birth) = rows.get(BIRTH)? else {
+            return Ok(());
+        };
+        let birth = decode_row(&birth).ok_or_else(|| damaged("birth", 0, "does not decode"))?;
         let num = rows.get(LATEST)?;
         let num: ConfigNum = num
             .as_deref()
-            .and_then(decode)
+            .and_then(decode_row)
             .ok_or_else(|| damaged("the latest number", 0, "is missing or does not decode"))?;
         let mut from = record_key(0);
         loop {
@@ -100,9 +106,13 @@ impl Machine for Controller {
             let Some((last, _)) = some.last() else { break };
             from = [last, b"\0".as_slice()].concat();
             for (key, value) in &some {
-                let group = key.get(1..).and_then(|k| k.try_into().ok()).map(GroupId::from_be_bytes);
+                let group = key
+                    .get(1..)
+                    .and_then(|k| k.try_into().ok())
+                    .map(GroupId::from_be_bytes);
                 let group = group.ok_or_else(|| damaged("a record's key", 0, "is not a group"))?;
-                let record = decode(value).ok_or_else(|| damaged("record", group, "does not decode"))?;
+                let record =
+                    decode_row(value).ok_or_else(|| damaged("record", group, "does not decode"))?;
                 self.records.insert(group, record);
             }
         }
@@ -150,7 +160,9 @@ impl Machine for Controller {
         let Some(request) = decode::<Request>(query) else {
             return Ok(reply(&malformed("a query")));
         };
-        let Some(born) = &self.born else { return Ok(reply(&Response::Busy)) };
+        let Some(born) = &self.born else {
+            return Ok(reply(&Response::Busy));
+        };
         let latest = born.latest.num;
         Ok(reply(&match request {
             Request::Query(None) => return born.reply(rows),
@@ -182,7 +194,9 @@ impl Controller {
 
     fn birth(&mut self, rows: &mut Rows, birth: Birth) -> Result<Bytes, StoreError> {
         if self.born.is_some() {
-            return Ok(reply(&Response::Invalid("the cluster is born already".into())));
+            return Ok(reply(&Response::Invalid(
+                "the cluster is born already".into(),
+            )));
         }
         if !SHARDS.contains(&birth.shards) {
             return Ok(reply(&Response::Invalid(format!(
@@ -194,29 +208,38 @@ impl Controller {
         }
         let first = Version::first(birth.shards);
         history::put(rows, None, &first)?;
-        rows.put(LATEST, &encode(&first.num))?;
-        rows.put(BIRTH, &encode(&birth))?;
+        rows.put(LATEST, &encode_row(&first.num))?;
+        rows.put(BIRTH, &encode_row(&birth))?;
         self.remember(birth, first);
         Ok(reply(&Response::Done(0)))
     }
 
     fn change(&mut self, rows: &mut Rows, change: &Change) -> Result<Response, StoreError> {
-        let Some(Born { birth, latest, .. }) = &self.born else { return Ok(Response::Busy) };
+        let Some(Born { birth, latest, .. }) = &self.born else {
+            return Ok(Response::Busy);
+        };
         let (birth, records) = (*birth, &self.records);
         let effect = match change {
             Change::Join(groups) => change::join(latest, records, groups),
             Change::Leave(groups) => change::leave(latest, records, groups),
             Change::Move(shard, group) => change::move_shard(latest, *shard, *group),
-            Change::Settled { group, info, through, holds } => {
-                change::settled(latest, records, *group, info, *through, *holds)
-            }
+            Change::Settled {
+                group,
+                info,
+                through,
+                holds,
+            } => change::settled(latest, records, *group, info, *through, *holds),
         };
-        let Effect { version, joined, records } = match effect {
+        let Effect {
+            version,
+            joined,
+            records,
+        } = match effect {
             Ok(effect) => effect,
             Err(reason) => return Ok(Response::Invalid(reason)),
         };
         for (group, record) in records {
-            rows.put(&record_key(group), &encode(&record))?;
+            rows.put(&record_key(group), &encode_row(&record))?;
             self.records.insert(group, record);
         }
         if let Some(next) = version {
@@ -224,14 +247,18 @@ impl Controller {
                 history::put_join(rows, next.num, *group, info)?;
             }
             history::put(rows, Some(latest), &next)?;
-            rows.put(LATEST, &encode(&next.num))?;
+            rows.put(LATEST, &encode_row(&next.num))?;
             self.remember(birth, next);
         }
         Ok(Response::Done(self.latest()))
     }
 
     fn remember(&mut self, birth: Birth, latest: Version) {
-        self.born = Some(Born { birth, latest, reply: OnceCell::new() });
+        self.born = Some(Born {
+            birth,
+            latest,
+            reply: OnceCell::new(),
+        });
     }
 }
 
@@ -241,7 +268,10 @@ impl Born {
             return Ok(reply.clone());
         }
         let config = history::expand(rows, &self.latest)?;
-        Ok(self.reply.get_or_init(|| reply(&Response::Config(config))).clone())
+        Ok(self
+            .reply
+            .get_or_init(|| reply(&Response::Config(config)))
+            .clone())
     }
 }
 

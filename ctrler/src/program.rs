@@ -36,7 +36,9 @@ impl FromStr for Peers {
             let id = parse_id(id)?;
             check_address(address)?;
             if peers.values().any(|known| known == address) {
-                return Err(format!("{address} is given twice: expected one address per peer"));
+                return Err(format!(
+                    "{address} is given twice: expected one address per peer"
+                ));
             }
             if peers.insert(id, address.to_string()).is_some() {
                 return Err(format!("peer {id} is given twice: expected each id once"));
@@ -54,7 +56,10 @@ impl Peers {
     pub fn own(&self, id: u64) -> Result<&str, String> {
         self.0.get(&id).map(String::as_str).ok_or_else(|| {
             let ids: Vec<String> = self.0.keys().map(u64::to_string).collect();
-            format!("--id {id} is not among --peers: expected one of {}", ids.join(", "))
+            format!(
+                "--id {id} is not among --peers: expected one of {}",
+                ids.join(", ")
+            )
         })
     }
 
@@ -81,7 +86,9 @@ impl FromStr for Addresses {
         for address in text.split(',').map(str::trim) {
             check_address(address)?;
             if addresses.iter().any(|known| known == address) {
-                return Err(format!("{address} is given twice: expected each address once"));
+                return Err(format!(
+                    "{address} is given twice: expected each address once"
+                ));
             }
             addresses.push(address.to_string());
         }
@@ -111,7 +118,10 @@ pub fn init_tracing() -> Result<(), String> {
         })?,
         _ => EnvFilter::new("info"),
     };
-    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .try_init();
     Ok(())
 }
 
@@ -141,7 +151,8 @@ pub fn fail(error: impl Display) -> i32 {
 /// Resolves when the program shall end: at SIGTERM or SIGINT, or, if asked for, when standard
 /// input ends (the parent process is gone, however it ended).
 pub fn shutdown(with_stdin: bool) -> Result<impl Future<Output = ()> + Send + 'static, String> {
-    let signal = world::signal::termination().map_err(|e| format!("cannot wait for signals: {e}"))?;
+    let signal =
+        world::signal::termination().map_err(|e| format!("cannot wait for signals: {e}"))?;
     Ok(async move {
         tokio::select! {
             biased;
@@ -178,7 +189,12 @@ pub async fn health(listen: &str, channel: u8, status: Bytes) -> Result<(), Stri
         Some(("[::]", port)) => format!("[::1]:{port}"),
         _ => listen.to_string(),
     };
-    let link = Link::new(target, Limits::default(), Arc::new(client_hello), Arc::new(|_: &Hello| Ok(())));
+    let link = Link::new(
+        target,
+        Limits::default(),
+        Arc::new(client_hello),
+        Arc::new(|_: &Hello| Ok(())),
+    );
     match link.call(channel, status, HEALTH_DEADLINE).await {
         Ok(_) => Ok(()),
         Err(error) => Err(error.to_string()),

@@ -2,13 +2,13 @@
 
 use crate::config::{GroupId, ShardId};
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 /// The balanced assignment with the fewest moves.
 ///
 /// Pinned shards stay with their owner as long as it is a member. The other shards fill the
 /// least-loaded groups, so that no group has more than one shard above another unless pins alone
-/// put it there. With no members every shard belongs to nobody. O(S log S + G log G).
+/// put it there. With no members every shard belongs to nobody. O((S + G) log G + G log S).
 ///
 /// Minimal: how many groups end with how many shards is fixed by balance alone; only *which* of
 /// the groups get one shard more is free, and a group saves a move by it exactly when it holds
@@ -21,57 +21,54 @@ pub fn rebalance(
     if members.is_empty() {
         return vec![None; shards.len()];
     }
-    let mut held: BTreeMap<GroupId, usize> = members.iter().map(|g| (*g, 0)).collect();
-    let mut pinned = held.clone();
-    let mut next = shards.to_vec();
-    for (shard, owner) in next.iter_mut().enumerate() {
-        let Some(group) = *owner else { continue };
-        match held.get_mut(&group) {
-            Some(count) => *count += 1,
-            None => {
-                *owner = None;
-                continue;
-            }
+    // Groups by their place among the members: a shard's owner is looked up once.
+    let members: Vec<GroupId> = members.iter().copied().collect();
+    let place = |owner: Option<GroupId>| members.binary_search(&owner?).ok();
+    let mut owners: Vec<Option<usize>> = shards.iter().map(|owner| place(*owner)).collect();
+    let mut pin = vec![false; shards.len()];
+    for shard in pins {
+        if let Some(pin) = pin.get_mut(*shard as usize) {
+            *pin = true;
         }
-        if pins.contains(&(shard as ShardId)) {
-            *pinned.entry(group).or_default() += 1;
+    }
+    let (mut held, mut pinned) = (vec![0; members.len()], vec![0; members.len()]);
+    for (shard, owner) in owners.iter().enumerate() {
+        if let Some(group) = *owner {
+            held[group] += 1;
+            pinned[group] += usize::from(pin[shard]);
         }
     }
     let target = targets(shards.len(), &held, &pinned);
 
     // From the back, so that what a group keeps and what it gives stay in few ranges.
-    let mut excess: BTreeMap<GroupId, usize> = held
+    let excess = held
         .iter()
-        .map(|(group, held)| (*group, held.saturating_sub(target[group])))
-        .collect();
-    for (shard, owner) in next.iter_mut().enumerate().rev() {
-        let Some(group) = *owner else { continue };
-        if pins.contains(&(shard as ShardId)) {
-            continue;
-        }
-        if let Some(left) = excess.get_mut(&group).filter(|left| **left > 0) {
-            *left -= 1;
+        .zip(&target)
+        .map(|(held, target)| held.saturating_sub(*target));
+    let mut excess: Vec<usize> = excess.collect();
+    for (shard, owner) in owners.iter_mut().enumerate().rev() {
+        if let Some(group) = *owner
+            && !pin[shard]
+            && excess[group] > 0
+        {
+            excess[group] -= 1;
             *owner = None;
         }
     }
 
-    let mut wanting = target
-        .iter()
-        .flat_map(|(group, target)| (held[group]..*target).map(move |_| *group));
-    for owner in next.iter_mut().filter(|owner| owner.is_none()) {
-        *owner = wanting.next();
-    }
-    next
+    let mut wanting = (0..members.len()).flat_map(|g| (held[g]..target[g]).map(move |_| g));
+    let next = owners
+        .into_iter()
+        .map(|owner| owner.or_else(|| wanting.next()));
+    next.map(|owner| owner.map(|group| members[group]))
+        .collect()
 }
 
 /// How many of `shards` each group shall have: its pinned ones, or the common level where that is
-/// more; the remainder goes, one each, to the groups at the level that hold most.
-fn targets(
-    shards: usize,
-    held: &BTreeMap<GroupId, usize>,
-    pinned: &BTreeMap<GroupId, usize>,
-) -> BTreeMap<GroupId, usize> {
-    let used = |level: usize| pinned.values().map(|p| (*p).max(level)).sum::<usize>();
+/// more; the remainder goes, one each, to the groups at the level that hold most (of equals to
+/// the first).
+fn targets(shards: usize, held: &[usize], pinned: &[usize]) -> Vec<usize> {
+    let used = |level: usize| pinned.iter().map(|p| (*p).max(level)).sum::<usize>();
     // The highest level that does not need more shards than there are.
     let (mut level, mut above) = (0, shards + 1);
     while above - level > 1 {
@@ -82,13 +79,11 @@ fn targets(
             above = middle;
         }
     }
-    let mut target: BTreeMap<GroupId, usize> =
-        pinned.iter().map(|(g, p)| (*g, (*p).max(level))).collect();
-    let mut at_level: Vec<GroupId> =
-        pinned.iter().filter(|(_, p)| **p <= level).map(|(g, _)| *g).collect();
-    at_level.sort_by_key(|g| (Reverse(held[g]), *g));
+    let mut target: Vec<usize> = pinned.iter().map(|p| (*p).max(level)).collect();
+    let mut at_level: Vec<usize> = (0..pinned.len()).filter(|g| pinned[*g] <= level).collect();
+    at_level.sort_by_key(|g| (Reverse(held[*g]), *g));
     for group in at_level.into_iter().take(shards - used(level)) {
-        *target.entry(group).or_default() += 1;
+        target[group] += 1;
     }
     target
 }

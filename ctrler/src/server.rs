@@ -53,7 +53,10 @@ pub async fn run(
     let (replica, mut life) = Replica::start(options.replica, disk, Controller::default()).await?;
     info!(node, listen = %server.local_addr(), "controller started");
 
-    let service = Arc::new(Port { replica: replica.clone(), addresses: Arc::new(addresses) });
+    let service = Arc::new(Port {
+        replica: replica.clone(),
+        addresses: Arc::new(addresses),
+    });
     let mut serving = Box::pin(server.serve(service));
     let mut born = Box::pin(born(replica.clone(), options.shards));
     let mut shutdown = Box::pin(shutdown);
@@ -87,15 +90,27 @@ async fn born(replica: Replica<Controller>, shards: u32) -> Result<(), Fatal> {
             // The replica is ending, and says why itself.
             Err(_) => return std::future::pending().await,
         };
-        if let Some(Response::Cluster { cluster, shards: fixed, .. }) = known {
+        if let Some(Response::Cluster {
+            cluster,
+            shards: fixed,
+            ..
+        }) = known
+        {
             if fixed != shards {
-                warn!(fixed, given = shards, "the number of shards was fixed at birth; the flag is ignored");
+                warn!(
+                    fixed,
+                    given = shards,
+                    "the number of shards was fixed at birth; the flag is ignored"
+                );
             }
             info!(cluster = %format_args!("{cluster:032x}"), shards = fixed, "cluster known");
             return replica.set_cluster(cluster).await.map_err(Fatal::Other);
         }
         if replica.is_leader() {
-            let birth = Birth { cluster: world::entropy::random_u128(), shards };
+            let birth = Birth {
+                cluster: world::entropy::random_u128(),
+                shards,
+            };
             let command = Command::encode(CommandV1::Birth(birth));
             match replica.propose(command, BIRTH_DEADLINE).await {
                 Ok(reply) => match decode(&reply) {
@@ -181,7 +196,11 @@ impl Port {
     }
 
     async fn write(&self, command: CommandV1, deadline: Duration) -> Bytes {
-        response(&match self.replica.propose(Command::encode(command), deadline).await {
+        response(&match self
+            .replica
+            .propose(Command::encode(command), deadline)
+            .await
+        {
             Ok(reply) => return reply,
             Err(ProposeError::NotLeader { leader }) => Response::NotLeader(self.address(leader)),
             Err(ProposeError::Busy) => Response::Busy,

@@ -40,8 +40,14 @@ impl Stream {
                 Some(open) => open,
                 None => self.open_session(courier, until).await?,
             };
-            let seq = Seq { session: open.session, seq: open.answered + 1, acked: open.answered };
-            let sent = courier.send(&Request::Write(seq, change.clone()), left(until)).await;
+            let seq = Seq {
+                session: open.session,
+                seq: open.answered + 1,
+                acked: open.answered,
+            };
+            let sent = courier
+                .send(&Request::Write(seq, change.clone()), left(until))
+                .await;
             match sent {
                 Ok(Response::Done(num)) => {
                     self.answered(open);
@@ -54,7 +60,9 @@ impl Stream {
                 Ok(Response::Refused(Refusal::Window | Refusal::Busy)) => {
                     tokio::time::sleep(left(until).min(Duration::from_millis(100))).await;
                     if left(until).is_zero() {
-                        return Err(ClientError::Unavailable("the session's table is full".into()));
+                        return Err(ClientError::Unavailable(
+                            "the session's table is full".into(),
+                        ));
                     }
                 }
                 // Refused at the first attempt whose fate is known: it has had no effect and,
@@ -66,23 +74,36 @@ impl Stream {
                     self.open = None;
                     return Err(ClientError::Unknown(unexpected(other).to_string()));
                 }
-                Err(Failure { in_doubt: true, reason }) => {
+                Err(Failure {
+                    in_doubt: true,
+                    reason,
+                }) => {
                     self.open = None;
                     return Err(ClientError::Unknown(reason));
                 }
-                Err(Failure { in_doubt: false, reason }) => {
+                Err(Failure {
+                    in_doubt: false,
+                    reason,
+                }) => {
                     return Err(ClientError::Unavailable(reason));
                 }
             }
         }
     }
 
-    async fn open_session(&mut self, courier: &Courier, until: Instant) -> Result<Open, ClientError> {
+    async fn open_session(
+        &mut self,
+        courier: &Courier,
+        until: Instant,
+    ) -> Result<Open, ClientError> {
         loop {
             // A session opened without our learning of it costs nothing: it expires.
             match courier.send(&Request::Open, left(until)).await {
                 Ok(Response::Session(session)) => {
-                    let open = Open { session, answered: 0 };
+                    let open = Open {
+                        session,
+                        answered: 0,
+                    };
                     self.open = Some(open);
                     return Ok(open);
                 }
@@ -99,7 +120,10 @@ impl Stream {
     }
 
     fn answered(&mut self, open: Open) {
-        self.open = Some(Open { answered: open.answered + 1, ..open });
+        self.open = Some(Open {
+            answered: open.answered + 1,
+            ..open
+        });
     }
 }
 

@@ -11,7 +11,10 @@ struct Draw(u64);
 
 impl Draw {
     fn below(&mut self, n: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) % n
     }
 
@@ -19,7 +22,13 @@ impl Draw {
     fn change(&mut self, now: &BTreeSet<GroupId>, shards: u64, groups: u64) -> Change {
         let members: Vec<GroupId> = now.iter().copied().collect();
         let strangers: Vec<GroupId> = (1..=groups).filter(|g| !now.contains(g)).collect();
-        let join = |some: &[GroupId]| Change::Join(some.iter().map(|g| (*g, group(*g))).collect::<BTreeMap<_, _>>());
+        let join = |some: &[GroupId]| {
+            Change::Join(
+                some.iter()
+                    .map(|g| (*g, group(*g)))
+                    .collect::<BTreeMap<_, _>>(),
+            )
+        };
         match self.below(100) {
             0 if !members.is_empty() => Change::Leave(members),
             1..30 if members.len() > 1 => {
@@ -38,7 +47,12 @@ impl Draw {
     fn some(&mut self, from: &[GroupId], most: u64) -> Vec<GroupId> {
         let count = 1 + self.below(most) as usize;
         let start = self.below(from.len() as u64) as usize;
-        from.iter().cycle().skip(start).take(count.min(from.len())).copied().collect()
+        from.iter()
+            .cycle()
+            .skip(start)
+            .take(count.min(from.len()))
+            .copied()
+            .collect()
     }
 }
 
@@ -59,7 +73,11 @@ fn every_configuration_comes_back_as_it_was() {
             }
         }
         for (num, config) in model.iter().enumerate() {
-            assert_eq!(house.config(Some(num as u64)), *config, "seed {seed}, configuration {num}");
+            assert_eq!(
+                house.config(Some(num as u64)),
+                *config,
+                "seed {seed}, configuration {num}"
+            );
             for (shard, owner) in config.shards.iter().enumerate() {
                 let before = num.checked_sub(1).and_then(|n| model[n].holders[shard]);
                 assert_eq!(config.holders[shard], owner.or(before));
@@ -85,12 +103,42 @@ fn ten_thousand_configurations_stay_small() {
         house.done(change);
     }
     assert!(house.config(None).groups.keys().eq(&members));
-    let history = |key: u8| -> usize {
-        let rows = house.rows.range(&[key], &[key + 1], usize::MAX, usize::MAX).unwrap();
-        rows.iter().map(|(key, value)| key.len() + value.len()).sum()
+    let bytes = history_bytes(&house);
+    assert!(bytes <= LIMIT, "{bytes} bytes");
+    assert!(bytes > 1 << 20, "the life was not busy: {bytes} bytes");
+}
+
+/// The dearest kind of change: ownership is scattered, and half of the groups go or come each
+/// time.
+#[test]
+fn even_sweeping_changes_stay_small() {
+    let mut draw = Draw(5);
+    let mut house = House::new(16_384);
+    let all: Vec<GroupId> = (1..=200).collect();
+    house.done(Change::Join(all.iter().map(|g| (*g, group(*g))).collect()));
+    let before = history_bytes(&house);
+    const ROUNDS: usize = 100;
+    for _ in 0..ROUNDS {
+        let half: BTreeSet<GroupId> = all.iter().copied().filter(|_| draw.below(2) == 0).collect();
+        house.done(Change::Leave(half.iter().copied().collect()));
+        house.done(Change::Join(half.iter().map(|g| (*g, group(*g))).collect()));
+    }
+    let bytes = (history_bytes(&house) - before) / (2 * ROUNDS) * 10_000;
+    println!("ten thousand like these: {bytes} bytes");
+    assert!(bytes <= LIMIT, "{bytes} bytes");
+}
+
+const LIMIT: usize = 64 << 20;
+
+fn history_bytes(house: &House) -> usize {
+    let bytes = |key: u8| -> usize {
+        let rows = house
+            .rows
+            .range(&[key], &[key + 1], usize::MAX, usize::MAX)
+            .unwrap();
+        rows.iter()
+            .map(|(key, value)| key.len() + value.len())
+            .sum()
     };
-    let (configs, joins) = (history(b'c'), history(b'j'));
-    println!("configurations {configs} B, joins {joins} B");
-    assert!(configs + joins <= 64 << 20, "{configs} + {joins} bytes");
-    assert!(configs > 1 << 20, "the life was not busy: {configs} bytes");
+    bytes(b'c') + bytes(b'j')
 }

@@ -39,7 +39,11 @@ fn check_unpinned(shards: &Owners, members: &BTreeSet<GroupId>) -> Owners {
     let next = rebalance(shards, members, &BTreeSet::new());
     assert_eq!(next.len(), shards.len());
     let loads = loads(&next, members);
-    assert_eq!(loads.values().sum::<usize>(), shards.len(), "every shard has a member for owner");
+    assert_eq!(
+        loads.values().sum::<usize>(),
+        shards.len(),
+        "every shard has a member for owner"
+    );
     let (low, high) = (loads.values().min().unwrap(), loads.values().max().unwrap());
     assert!(high - low <= 1, "balanced within one shard: {loads:?}");
     assert_eq!(moves(shards, &next), fewest_moves(shards, members));
@@ -48,7 +52,11 @@ fn check_unpinned(shards: &Owners, members: &BTreeSet<GroupId>) -> Owners {
 
 /// Every assignment that keeps the pins, the most balanced ones among them, and the fewest moves
 /// among those.
-fn by_exhaustion(shards: &Owners, members: &[GroupId], pins: &BTreeSet<ShardId>) -> (Vec<usize>, usize) {
+fn by_exhaustion(
+    shards: &Owners,
+    members: &[GroupId],
+    pins: &BTreeSet<ShardId>,
+) -> (Vec<usize>, usize) {
     let set: BTreeSet<GroupId> = members.iter().copied().collect();
     let mut best = (vec![usize::MAX], usize::MAX);
     for mut code in 0..members.len().pow(shards.len() as u32) {
@@ -157,7 +165,10 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 fn group(id: GroupId) -> Group {
-    Group { servers: vec![format!("host{id}:7000")], birth: u128::from(id) }
+    Group {
+        servers: vec![format!("host{id}:7000")],
+        birth: u128::from(id),
+    }
 }
 
 proptest! {

@@ -1,70 +1,8 @@
 //! A controller server.
 
 use clap::Parser;
-use ctrler::api::{CHANNEL, Request};
-use ctrler::program::{self, Peers};
-use ctrler::server::{self, ServerOptions};
-use raft::replica::Options;
-use std::path::PathBuf;
-use world::disk::Disk;
-
-/// A shard controller of Holdfast: one of the servers that decide which replica group owns which
-/// shard.
-///
-/// All of --peers must be up once, when the cluster is born; after that a majority is enough. The
-/// same --peers go to every controller.
-#[derive(Parser)]
-#[command(
-    name = "ctrler",
-    version,
-    after_help = "Logs go to standard error; RUST_LOG sets their level (info by default). SIGTERM and SIGINT \
-                  stop the server cleanly."
-)]
-struct Args {
-    /// Number of this server among the peers, from 1
-    #[arg(long, env = "CTRLER_ID", value_name = "ID", value_parser = program::parse_id)]
-    id: u64,
-    /// All controllers, this one included: where they reach each other and clients reach them
-    #[arg(long, env = "CTRLER_PEERS", value_name = "ID=HOST:PORT,…")]
-    peers: Peers,
-    /// Directory of this server's data; made when absent, and used by no other server
-    #[arg(long, env = "CTRLER_DATA", value_name = "DIR")]
-    data: PathBuf,
-    /// Address to listen on [default: all interfaces, at the port of this server's peer entry]
-    #[arg(long, env = "CTRLER_LISTEN", value_name = "HOST:PORT", value_parser = program::parse_address)]
-    listen: Option<String>,
-    /// Number of shards, fixed when the cluster is born
-    #[arg(
-        long,
-        env = "CTRLER_SHARDS",
-        value_name = "N",
-        default_value_t = ctrler::config::DEFAULT_SHARDS,
-        value_parser = clap::value_parser!(u32).range(1..=16_384)
-    )]
-    shards: u32,
-    /// End when standard input ends (for a parent that starts this as its child)
-    #[arg(long, hide = true)]
-    exit_with_stdin: bool,
-    /// Ask the server running with these flags whether it answers, and exit with 0 or 1
-    #[arg(long, hide = true)]
-    health: bool,
-}
+use ctrler::command::{Args, main as run};
 
 fn main() {
-    let args = Args::parse();
-    std::process::exit(program::run(start(args)))
-}
-
-async fn start(args: Args) -> Result<(), String> {
-    let listen = args.peers.listen(args.id, args.listen.as_deref())?;
-    if args.health {
-        let status = postcard::to_stdvec(&Request::Status).map_err(|e| e.to_string())?;
-        return program::health(&listen, CHANNEL, status.into()).await;
-    }
-    program::init_tracing()?;
-    let shutdown = program::shutdown(args.exit_with_stdin)?;
-    let disk = Disk::real(args.data).map_err(|e| e.to_string())?;
-    let replica = Options::new(0, args.id, args.peers.0);
-    let options = ServerOptions { replica, listen, shards: args.shards };
-    server::run(options, disk, shutdown).await.map_err(|e| e.to_string())
+    std::process::exit(run(Args::parse()))
 }

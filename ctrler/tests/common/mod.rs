@@ -22,12 +22,28 @@ impl House {
     pub fn unborn() -> House {
         let (mut machine, rows) = (Controller::default(), Rows::in_memory());
         machine.load(&rows).unwrap();
-        House { machine, rows, at: At { index: 0, term: 1, time_ms: 0 }, session: 0, seq: 0 }
+        House {
+            machine,
+            rows,
+            at: At {
+                index: 0,
+                term: 1,
+                time_ms: 0,
+            },
+            session: 0,
+            seq: 0,
+        }
     }
 
     pub fn new(shards: u32) -> House {
         let mut house = House::unborn();
-        assert_eq!(house.apply(CommandV1::Birth(Birth { cluster: 77, shards })), Response::Done(0));
+        assert_eq!(
+            house.apply(CommandV1::Birth(Birth {
+                cluster: 77,
+                shards
+            })),
+            Response::Done(0)
+        );
         house.session = house.open();
         house
     }
@@ -39,7 +55,9 @@ impl House {
     pub fn apply_raw(&mut self, command: &[u8]) -> Bytes {
         self.at.index += 1;
         self.at.time_ms += 10;
-        self.machine.apply(&mut self.rows, self.at, command).unwrap()
+        self.machine
+            .apply(&mut self.rows, self.at, command)
+            .unwrap()
     }
 
     pub fn open(&mut self) -> u64 {
@@ -51,7 +69,11 @@ impl House {
 
     pub fn change(&mut self, change: Change) -> Response {
         self.seq += 1;
-        let seq = Seq { session: self.session, seq: self.seq, acked: self.seq - 1 };
+        let seq = Seq {
+            session: self.session,
+            seq: self.seq,
+            acked: self.seq - 1,
+        };
         self.apply(CommandV1::Write(seq, change))
     }
 
@@ -75,7 +97,12 @@ impl House {
     }
 
     pub fn read(&self, request: &Request) -> Response {
-        decode(&self.machine.read(&self.rows, &postcard::to_stdvec(request).unwrap()).unwrap())
+        decode(
+            &self
+                .machine
+                .read(&self.rows, &postcard::to_stdvec(request).unwrap())
+                .unwrap(),
+        )
     }
 
     pub fn config(&self, num: Option<ConfigNum>) -> Config {
@@ -108,7 +135,10 @@ pub fn decode(reply: &[u8]) -> Response {
 
 pub fn group(id: GroupId) -> Group {
     let servers = (1..=3).map(|n| format!("g{id}-{n}.example:7000")).collect();
-    Group { servers, birth: 1000 + u128::from(id) }
+    Group {
+        servers,
+        birth: 1000 + u128::from(id),
+    }
 }
 
 pub fn join(ids: &[GroupId]) -> Change {
@@ -120,5 +150,10 @@ pub fn leave(ids: &[GroupId]) -> Change {
 }
 
 pub fn settled(id: GroupId, through: ConfigNum, holds: bool) -> Change {
-    Change::Settled { group: id, info: group(id), through, holds }
+    Change::Settled {
+        group: id,
+        info: group(id),
+        through,
+        holds,
+    }
 }

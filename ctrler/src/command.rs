@@ -1,0 +1,76 @@
+//! The program `ctrler`: its flags and its life. `kvctl up` runs it too, as a child process of its own.
+
+use crate::api::{CHANNEL, Request};
+use crate::program::{self, Peers};
+use crate::server::{self, ServerOptions};
+use clap::Parser;
+use raft::replica::Options;
+use std::path::PathBuf;
+use world::disk::Disk;
+
+/// A shard controller of Holdfast: one of the servers that decide which replica group owns which
+/// shard.
+///
+/// All of --peers must be up once, when the cluster is born; after that a majority is enough. The
+/// same --peers go to every controller.
+#[derive(Clone, Debug, Parser)]
+#[command(
+    name = "ctrler",
+    version,
+    after_help = "Logs go to standard error; RUST_LOG sets their level (info by default). SIGTERM and SIGINT \
+                  stop the server cleanly."
+)]
+pub struct Args {
+    /// Number of this server among the peers, from 1
+    #[arg(long, env = "CTRLER_ID", value_name = "ID", value_parser = program::parse_id)]
+    pub id: u64,
+    /// All controllers, this one included: where they reach each other and clients reach them
+    #[arg(long, env = "CTRLER_PEERS", value_name = "ID=HOST:PORT,…")]
+    pub peers: Peers,
+    /// Directory of this server's data; made when absent, and used by no other server
+    #[arg(long, env = "CTRLER_DATA", value_name = "DIR")]
+    pub data: PathBuf,
+    /// Address to listen on [default: all interfaces, at the port of this server's peer entry]
+    #[arg(long, env = "CTRLER_LISTEN", value_name = "HOST:PORT", value_parser = program::parse_address)]
+    pub listen: Option<String>,
+    /// Number of shards, fixed when the cluster is born
+    #[arg(
+        long,
+        env = "CTRLER_SHARDS",
+        value_name = "N",
+        default_value_t = crate::config::DEFAULT_SHARDS,
+        value_parser = clap::value_parser!(u32).range(1..=16_384)
+    )]
+    pub shards: u32,
+    /// End when standard input ends (for a parent that starts this as its child)
+    #[arg(long, hide = true)]
+    pub exit_with_stdin: bool,
+    /// Ask the server running with these flags whether it answers, and exit with 0 or 1
+    #[arg(long, hide = true)]
+    pub health: bool,
+}
+
+/// Runs the program to its end and returns its exit code.
+pub fn main(args: Args) -> i32 {
+    program::run(start(args))
+}
+
+async fn start(args: Args) -> Result<(), String> {
+    let listen = args.peers.listen(args.id, args.listen.as_deref())?;
+    if args.health {
+        let status = postcard::to_stdvec(&Request::Status).map_err(|e| e.to_string())?;
+        return program::health(&listen, CHANNEL, status.into()).await;
+    }
+    program::init_tracing()?;
+    let shutdown = program::shutdown(args.exit_with_stdin)?;
+    let disk = Disk::real(args.data).map_err(|e| e.to_string())?;
+    let replica = Options::new(0, args.id, args.peers.0);
+    let options = ServerOptions {
+        replica,
+        listen,
+        shards: args.shards,
+    };
+    server::run(options, disk, shutdown)
+        .await
+        .map_err(|e| e.to_string())
+}
