@@ -38,15 +38,15 @@
 //!
 //! A record that is missing or bad is a *torn tail* if nothing valid was written after it: it is
 //! overwritten with zeros, and the zeros synced, before anything is appended. If a later record
-//! header, or a later segment, is valid, or the file was truncated, the bad record was synced
-//! once: this is *damage*. The log is then cut there and the node abstains from voting until its
+//! header, or a later segment, is valid, the bad record was synced once: this is *damage*. The log is then cut there and the node abstains from voting until its
 //! log matches a leader's again; cut and abstention are one new segment that hides the older
 //! ones from the moment of its rename. A crash before that finds the damage again.
 //!
 //! When no term can be known any more (the newest segment holds data and both copies of its
-//! header are unreadable, or all segments are gone though the state says there was a log), the
-//! log refuses to open: with a term that may be too low the node could acknowledge entries to a
-//! deposed leader, and abstaining does not prevent that.
+//! header are unreadable, it was truncated, or all segments are gone though the state says there
+//! was a log), the log refuses to open. Abstaining is not enough then: 1 (leader of term 4) is cut
+//! off, 2 and this node commit an entry of term 5; this node comes back believing in term 3 and
+//! acknowledges to 1 another entry at that index.
 //!
 //! # Assumptions
 //!

@@ -7,9 +7,14 @@ use raft_protocol::{Abstain, Entry, HardState, Index, SnapshotMeta, Term};
 use std::path::Path;
 use world::disk::Disk;
 
+/// Why some damage ends the node. With a term that is too low it could acknowledge entries to a
+/// deposed leader, whose acknowledgements count: abstaining from votes does not prevent that.
+const TERM_UNKNOWN: &str = "the last term and vote of this node cannot be known any more, so it \
+                            must not take part; remove its directory and admit it as a new member";
+
 /// The log as far as it was read.
 struct Chain {
-    /// The point before the first entry.
+    /// The point before the first entry; its term is 0 when it is not known.
     start: Point,
     base: SnapshotMeta,
     entries: Vec<Entry>,
@@ -42,7 +47,9 @@ impl Chain {
             return Ok(());
         }
         if base.index >= self.start.0 {
-            if self.term_at(base.index) != Some(base.term) {
+            // An entry that was overwritten stood there last; its successor went with the segment.
+            let unknown = base.index == self.start.0 && self.start.1 == 0;
+            if !unknown && self.term_at(base.index) != Some(base.term) {
                 return Err(format!(
                     "base {} of term {} is not in the log",
                     base.index, base.term
@@ -150,12 +157,6 @@ fn replay(disk: &Disk, segments: &mut [Found]) -> Result<Replayed, LogError> {
             Some((_, next)) => End::Damage(format!(
                 "{what}, though the next segment begins behind batch {}",
                 next.batch
-            )),
-            None if segment.truncated() => End::Damage(format!(
-                "{}: truncated to {} bytes of {}",
-                path.display(),
-                segment.reader.len,
-                header.length
             )),
             None => judge_tail(segment, *id, at, chain.batch + 1, what)?,
         };
@@ -313,14 +314,21 @@ fn find(disk: &Disk, owner: LogOwner) -> Result<Option<Files>, LogError> {
         if !unused || count == 1 {
             return Err(LogError::Damaged {
                 path,
-                reason: "the header of the newest segment is unreadable: the term and vote this \
-                         node last had cannot be known, so it must not take part any more"
-                    .into(),
+                reason: format!("the header of the newest segment is unreadable: {TERM_UNKNOWN}"),
             });
         }
         files.stale.push(newest);
         files.segments.pop();
         files.torn = Some(format!("{}: no valid header and no data", path.display()));
+    }
+    if let Some(last) = files.segments.last().filter(|s| s.truncated()) {
+        return Err(LogError::Damaged {
+            path: disk.path(&segment::name(last.number)),
+            reason: format!(
+                "the newest segment was truncated to {} bytes: {TERM_UNKNOWN}",
+                last.reader.len
+            ),
+        });
     }
     let is_reset = |s: &Found| s.header.as_ref().is_some_and(|h| h.1.kind == Kind::Reset);
     if let Some(reset) = files.segments.iter().rposition(is_reset) {
@@ -422,8 +430,7 @@ fn create(
         return Err(LogError::Damaged {
             path: disk.path(DIR),
             reason: format!(
-                "the log is gone, though the state reaches through index {}: the term and vote \
-                 this node last had cannot be known, so it must not take part any more",
+                "the log is gone, though the state reaches through index {}: {TERM_UNKNOWN}",
                 stamp.index
             ),
         });

@@ -1,0 +1,181 @@
+//! Whose data directory it is: made once, counted at every start, refused to others.
+
+use raft::identity::{self, IdentityError};
+use world::disk::{Disk, DiskOp, Open, SimDisk, SimDiskOptions};
+use world::testing::block_on_test;
+
+fn disk(seed: u64) -> SimDisk {
+    SimDisk::new("identity", seed, SimDiskOptions::default())
+}
+
+#[test]
+fn made_once_and_counted_at_every_start() {
+    block_on_test(async {
+        let disk = disk(1);
+        let (first, lock) = identity::open(&disk.disk(), 1, 2).expect("opens");
+        assert_eq!((first.group, first.node, first.boot), (1, 2, 1));
+        assert!(!first.born && first.cluster.is_none());
+        drop(lock);
+        disk.power_fail();
+        let (second, _lock) = identity::open(&disk.disk(), 1, 2).expect("opens");
+        assert_eq!((second.disk, second.boot), (first.disk, 2));
+        assert_ne!(second.nonce, first.nonce);
+    });
+}
+
+/// A boot number that was shown to peers is never shown again, wherever the power fails.
+#[test]
+fn a_boot_number_is_durable_before_it_is_used() {
+    block_on_test(async {
+        for seed in 0..200 {
+            let disk = disk(seed);
+            let (mut boot, mut id) = (0, None);
+            for start in 1..20 {
+                if start % 3 != 0 {
+                    disk.crash_at(1 + (seed + start) % 7);
+                }
+                if let Ok((identity, _lock)) = identity::open(&disk.disk(), 1, 2) {
+                    assert!(identity.boot > boot, "boot {} after {boot}", identity.boot);
+                    assert_eq!(*id.get_or_insert(identity.disk), identity.disk);
+                    boot = identity.boot;
+                }
+                disk.power_fail();
+                disk.clear_faults();
+            }
+            assert!(boot > 1);
+        }
+    });
+}
+
+#[test]
+fn what_is_saved_survives_the_power() {
+    block_on_test(async {
+        let disk = disk(1);
+        let (mut identity, lock) = identity::open(&disk.disk(), 1, 2).expect("opens");
+        identity.cluster = Some(77);
+        identity.born = true;
+        identity.initial.insert(2, identity.disk);
+        identity.meet(3, 30, 1, 1);
+        identity::save(&disk.disk(), &identity).expect("saved");
+        drop(lock);
+        disk.power_fail();
+        let (mut again, _lock) = identity::open(&disk.disk(), 1, 2).expect("opens");
+        assert_eq!(again.boot, identity.boot + 1);
+        (again.boot, again.nonce) = (identity.boot, identity.nonce);
+        assert_eq!(again, identity);
+    });
+}
+
+#[test]
+fn another_node_or_group_is_refused_and_both_are_named() {
+    block_on_test(async {
+        let disk = disk(1);
+        drop(identity::open(&disk.disk(), 1, 2).expect("opens"));
+        for (group, node, name) in [
+            (1, 3, "node 3 of group 1"),
+            (0, 2, "node 2 of the controllers"),
+        ] {
+            let error = identity::open(&disk.disk(), group, node).expect_err("refused");
+            assert!(matches!(error, IdentityError::Foreign { .. }));
+            let text = error.to_string();
+            assert!(
+                text.contains(name) && text.contains("node 2 of group 1"),
+                "{text}"
+            );
+            assert!(text.contains("IDENTITY"), "{text}");
+        }
+        let (identity, _lock) = identity::open(&disk.disk(), 1, 2).expect("opens");
+        assert_eq!(identity.boot, 2, "a refused start does not count");
+    });
+}
+
+#[test]
+fn a_directory_in_use_is_refused() {
+    block_on_test(async {
+        let disk = disk(1);
+        let (_, _lock) = identity::open(&disk.disk(), 1, 2).expect("opens");
+        let error = identity::open(&disk.disk(), 1, 2).expect_err("refused");
+        assert!(matches!(error, IdentityError::InUse { .. }), "{error}");
+        assert!(error.to_string().contains("/sim/identity"), "{error}");
+    });
+}
+
+#[test]
+fn data_without_an_identity_are_refused() {
+    block_on_test(async {
+        for name in ["log/0000000000000001.seg", "state-1.redb", "CURRENT"] {
+            let disk = disk(1);
+            disk.disk().create_dir("log").expect("made");
+            if !name.starts_with("log") {
+                disk.wipe();
+            }
+            disk.disk().open(name, Open::Create).expect("made");
+            let error = identity::open(&disk.disk(), 1, 2).expect_err("refused");
+            assert!(matches!(error, IdentityError::Missing { .. }), "{error}");
+            let text = error.to_string();
+            assert!(
+                text.contains(name.split('/').next().unwrap_or(name)),
+                "{text}"
+            );
+        }
+    });
+}
+
+#[test]
+fn a_damaged_file_is_refused_with_its_path() {
+    block_on_test(async {
+        let disk = disk(1);
+        drop(identity::open(&disk.disk(), 1, 2).expect("opens"));
+        let image = disk.image();
+        let len = disk.read("IDENTITY").expect("there").len() as u64;
+        for at in 0..len {
+            disk.restore(&image);
+            assert!(disk.flip_bit("IDENTITY", at, 5));
+            let error = identity::open(&disk.disk(), 1, 2).expect_err("refused");
+            assert!(matches!(error, IdentityError::Damaged { .. }), "{error}");
+            assert!(
+                error.to_string().contains("/sim/identity/IDENTITY"),
+                "{error}"
+            );
+            disk.restore(&image);
+            assert!(disk.truncate("IDENTITY", at));
+            let error = identity::open(&disk.disk(), 1, 2).expect_err("refused");
+            assert!(matches!(error, IdentityError::Damaged { .. }), "{error}");
+        }
+        disk.restore(&image);
+        disk.disk()
+            .open("IDENTITY", Open::Write)
+            .and_then(|f| f.set_len(2 << 20))
+            .expect("long");
+        let error = identity::open(&disk.disk(), 1, 2).expect_err("refused");
+        assert!(matches!(error, IdentityError::Damaged { .. }), "{error}");
+    });
+}
+
+#[test]
+fn a_disk_that_cannot_be_written_is_named() {
+    block_on_test(async {
+        for op in [DiskOp::Write, DiskOp::Sync, DiskOp::Name] {
+            let disk = disk(1);
+            disk.fail_nth(op, 1, std::io::ErrorKind::PermissionDenied);
+            let error = identity::open(&disk.disk(), 1, 2).expect_err("refused");
+            assert!(matches!(error, IdentityError::Io { .. }), "{error}");
+            assert!(error.to_string().contains("/sim/identity"), "{error}");
+        }
+    });
+}
+
+/// On real files: the lock excludes a second opening, and a read-only place is named.
+#[test]
+#[cfg_attr(madsim, ignore = "real files")]
+fn on_real_files() {
+    let root = std::env::temp_dir().join(format!("holdfast-identity-{}", std::process::id()));
+    let disk = Disk::real(&root).expect("made");
+    let (first, lock) = identity::open(&disk, 4, 1).expect("opens");
+    let busy = identity::open(&disk, 4, 1).expect_err("locked");
+    assert!(matches!(busy, IdentityError::InUse { .. }), "{busy}");
+    drop(lock);
+    let (second, _lock) = identity::open(&disk, 4, 1).expect("opens");
+    assert_eq!((second.disk, second.boot), (first.disk, 2));
+    std::fs::remove_dir_all(&root).expect("cleaned");
+}

@@ -1,0 +1,263 @@
+//! A random walk over a log on a simulated disk: appends that overwrite, purges, resets, power
+//! failures between and inside disk operations, killed processes, failing operations. After every
+//! recovery nothing acknowledged is lost, what was not acknowledged is there wholly or not at
+//! all, and term and vote have not gone back.
+
+mod log_support;
+
+use log_support::{Model, Rng, entry, hard_state, meta, open};
+use raft::log::{Batch, Log, LogError};
+use raft_protocol::SnapshotMeta;
+use std::io::ErrorKind;
+use world::disk::{DiskOp, SimDisk, SimDiskOptions};
+use world::testing::block_on_test;
+
+struct Walk {
+    rng: Rng,
+    disk: SimDisk,
+    log: Log,
+    /// What was acknowledged.
+    acked: Model,
+    /// What the state covers, durably.
+    stamp: SnapshotMeta,
+    /// Never overwritten through here.
+    commit: u64,
+    story: Vec<String>,
+}
+
+impl Walk {
+    fn start(seed: u64) -> Walk {
+        let mut rng = Rng(seed);
+        let disk = SimDisk::new("walk", rng.next(), SimDiskOptions::default());
+        let stamp = meta(0, 0);
+        let mut story = Vec::new();
+        let log = loop {
+            if rng.one_in(3) {
+                disk.crash_at(rng.between(1, 12));
+            }
+            match open(&disk.disk(), &stamp) {
+                Ok((log, found)) => {
+                    assert!(
+                        found.damage.is_none() && found.entries.is_empty(),
+                        "{found:?}"
+                    );
+                    break log;
+                }
+                Err(error) => story.push(format!("first open: {error}")),
+            }
+        };
+        disk.clear_faults();
+        Walk {
+            rng,
+            disk,
+            log,
+            acked: Model::default(),
+            stamp,
+            commit: 0,
+            story,
+        }
+    }
+
+    fn payload(&mut self) -> Vec<u8> {
+        match self.rng.below(20) {
+            0 => vec![7; 20 << 10], // longer than a segment
+            1 => {
+                // What a client might know of our files: real records.
+                let files = self.disk.files();
+                let at = self.rng.below(files.len() as u64) as usize;
+                let bytes = self.disk.read(&files[at].0).unwrap_or_default();
+                bytes.into_iter().skip(8192).take(2048).collect()
+            }
+            2 | 3 => vec![8; self.rng.between(400, 3000) as usize],
+            _ => vec![self.rng.next() as u8; self.rng.below(60) as usize],
+        }
+    }
+
+    fn batch(&mut self) -> Batch {
+        let mut hard = self.acked.hard_state;
+        if self.rng.one_in(4) || hard.term == 0 {
+            hard = hard_state(hard.term + 1, None);
+        }
+        if hard.vote.is_none() && self.rng.one_in(3) {
+            hard.vote = Some(self.rng.between(1, 3));
+        }
+        let mut last = self.acked.last;
+        let mut runs = Vec::new();
+        for _ in 0..self.rng.below(4) {
+            let lowest = self.commit + 1;
+            let first = match self.rng.one_in(3) {
+                true => self.rng.between(lowest, last + 1),
+                false => last + 1,
+            };
+            let n = self.rng.between(1, 4);
+            let run = (first..first + n).map(|i| entry(i, hard.term, &self.payload()));
+            runs.push(run.collect());
+            last = first + n - 1;
+        }
+        Batch {
+            hard_state: hard,
+            runs,
+        }
+    }
+
+    /// One operation; `Err` means that it was not acknowledged. `next` is what holds if it was.
+    fn operate(&mut self, next: &mut Model) -> Result<(), LogError> {
+        match self.rng.below(16) {
+            0..8 => {
+                let batch = self.batch();
+                next.append(&batch);
+                self.log.append(&batch)
+            }
+            8 => self.log.seal(),
+            9..12 => {
+                if self.log.prepare_due() {
+                    self.log.prepare()?;
+                }
+                Ok(())
+            }
+            12 | 13 => {
+                self.commit = self.rng.between(self.commit, self.acked.last);
+                let index = self.rng.between(self.stamp.index, self.commit);
+                if let Some(term) = self.acked.term_at(index) {
+                    self.stamp = meta(index, term);
+                }
+                Ok(())
+            }
+            14 => {
+                next.base = next.base.max(self.stamp.index);
+                self.log.purge(&self.stamp.clone())
+            }
+            _ => self.reset(next),
+        }
+    }
+
+    fn reset(&mut self, next: &mut Model) -> Result<(), LogError> {
+        let mut hard = self.acked.hard_state;
+        let index = self
+            .rng
+            .between(self.commit.max(self.stamp.index) + 1, self.acked.last + 3);
+        let term = match self.acked.term_at(index).filter(|_| self.rng.one_in(2)) {
+            Some(term) => term,
+            None => {
+                hard = hard_state(hard.term + 1, None);
+                hard.term
+            }
+        };
+        // The state has switched to the snapshot before the log hears of it.
+        self.stamp = meta(index, term);
+        self.commit = index;
+        let suffix = next.reset(hard, &self.stamp);
+        self.log.reset(hard, &self.stamp.clone(), &suffix)
+    }
+
+    fn recover(&mut self, candidates: &[Model]) {
+        let found = loop {
+            self.disk.clear_faults();
+            if self.rng.one_in(4) {
+                self.disk.crash_at(self.rng.between(1, 12));
+            }
+            match open(&self.disk.disk(), &self.stamp) {
+                Ok((log, found)) => {
+                    self.log = log;
+                    break found;
+                }
+                Err(error) => self.story.push(format!("open: {error}")),
+            }
+            assert!(self.disk.crashed(), "{}", self.story.join("\n"));
+            if self.rng.one_in(2) {
+                self.disk.process_kill();
+            } else {
+                self.disk.power_fail();
+            }
+            self.disk.clear_faults();
+        };
+        self.disk.clear_faults();
+        assert!(
+            !found.fresh,
+            "the log was forgotten\n{}",
+            self.story.join("\n")
+        );
+        assert_eq!(found.damage, None, "\n{}", self.story.join("\n"));
+        self.story.push(format!(
+            "recovered {} to {:?}, {:?}, torn {:?}",
+            found.base.index,
+            found.entries.last().map(|e| (e.index, e.term)),
+            found.hard_state,
+            found.torn
+        ));
+        let candidates: Vec<Model> = candidates.iter().map(|m| m.behind(&self.stamp)).collect();
+        let reasons: Vec<_> = candidates
+            .iter()
+            .filter_map(|m| m.differs(&found))
+            .collect();
+        match candidates.into_iter().find(|m| m.differs(&found).is_none()) {
+            Some(model) => self.acked = model,
+            None => panic!("{reasons:#?}\n{}", self.story.join("\n")),
+        }
+    }
+
+    fn step(&mut self) {
+        let fault = self.rng.below(12);
+        match fault {
+            0 => self.disk.crash_at(self.rng.between(1, 8)),
+            1 => {
+                let op = [DiskOp::Write, DiskOp::Sync, DiskOp::Name][self.rng.below(3) as usize];
+                let kind = match self.rng.one_in(2) {
+                    true => ErrorKind::StorageFull,
+                    false => ErrorKind::Other,
+                };
+                self.disk.fail_nth(op, self.rng.between(1, 3), kind);
+            }
+            _ => {}
+        }
+        let mut next = self.acked.clone();
+        let done = self.operate(&mut next);
+        self.story.push(format!(
+            "fault {fault}: to {} {:?}, stamp {}: {done:?}",
+            next.last, next.hard_state, self.stamp.index
+        ));
+        match done {
+            Ok(()) => self.acked = next,
+            Err(_) => {
+                // Nothing after an error may be acknowledged, whatever the disk says now.
+                self.disk.clear_faults();
+                let empty = Batch {
+                    hard_state: self.acked.hard_state,
+                    runs: Vec::new(),
+                };
+                assert!(self.log.append(&empty).is_err(), "used after an error");
+                if self.rng.one_in(2) {
+                    self.disk.power_fail();
+                } else {
+                    self.disk.process_kill();
+                }
+                let before = self.acked.clone();
+                self.recover(&[before, next]);
+                return;
+            }
+        }
+        if self.disk.crashed() || self.rng.one_in(12) {
+            match self.rng.one_in(3) {
+                true => self.disk.process_kill(),
+                false => self.disk.power_fail(),
+            }
+            self.disk.clear_faults();
+            let acked = self.acked.clone();
+            self.recover(&[acked]);
+        }
+        self.disk.clear_faults();
+    }
+}
+
+#[test]
+fn nothing_acknowledged_is_lost() {
+    block_on_test(async {
+        for seed in 0..400 {
+            let mut walk = Walk::start(seed);
+            walk.story.push(format!("seed {seed}"));
+            for _ in 0..120 {
+                walk.step();
+            }
+        }
+    });
+}
