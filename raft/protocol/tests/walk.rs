@@ -41,6 +41,7 @@ struct Rates {
     cut: u64,
     persist: u64,
     storm: u64,
+    append_bytes: u64,
 }
 
 impl Rates {
@@ -57,6 +58,7 @@ impl Rates {
             cut: of(&[0, 1, 4]),
             persist: of(&[10, 40, 80]),
             storm: of(&[0, 10, 30, 60]),
+            append_bytes: of(&[1, 100, 400]),
         }
     }
 }
@@ -74,8 +76,10 @@ impl Walk {
     fn new(seed: u64, explain: bool) -> Walk {
         let mut dice = Dice(seed);
         let rates = Rates::draw(&mut dice);
+        let max_append_bytes = rates.append_bytes as usize;
         let settings = Settings {
             explain,
+            max_append_bytes,
             ..settings()
         };
         let mut cluster = Cluster::new(rates.nodes, settings, seed);
@@ -111,7 +115,11 @@ impl Walk {
             89..92 if self.dice.chance(self.rates.storm) => self.storm(up),
             89..92 => {}
             92..95 => self.restart(),
-            95..98 if self.dice.chance(self.rates.crash * 5) => self.crash(id),
+            95..98 if self.dice.chance(self.rates.crash * 5) => {
+                // Chains of leaders that crash early are what figure 8 is made of.
+                let leader = self.cluster.leader().filter(|_| self.dice.chance(60));
+                self.crash(leader.unwrap_or(id));
+            }
             98 if self.dice.chance(self.rates.cut * 20) => {
                 let all: Vec<NodeId> = self.cluster.nodes.keys().copied().collect();
                 self.cut = self.any(&all).into_iter().collect();
