@@ -2,6 +2,8 @@
 
 pub mod api;
 pub mod client;
+pub mod command;
+pub mod ctl;
 pub mod machine;
 pub mod mover;
 pub mod server;

@@ -10,15 +10,37 @@ use std::time::Duration;
 /// Where `kvctl up` puts its controllers.
 pub const DEFAULT_CTRLERS: &str = "127.0.0.1:7000,127.0.0.1:7001,127.0.0.1:7002";
 
-/// What every command understands.
+/// What every command understands, before its name.
 #[derive(Args, Clone, Debug)]
 pub struct Common {
     /// Controllers of the cluster, HOST:PORT,HOST:PORT,… The default is where `kvctl up` puts them
-    #[arg(long, env = "KV_CTRLERS", default_value = DEFAULT_CTRLERS, global = true, value_name = "HOST:PORT,…")]
+    #[arg(long, env = "KV_CTRLERS", default_value = DEFAULT_CTRLERS, value_name = "HOST:PORT,…")]
     pub ctrlers: Addresses,
     /// Seconds an operation may take, retries included
-    #[arg(long, env = "KV_TIMEOUT", default_value = "10", global = true, value_name = "SECS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    #[arg(long, env = "KV_TIMEOUT", default_value = "10", value_name = "SECS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub timeout: u64,
+}
+
+/// The same after the command's name. (Clap's global flags will not do: `up` has a `--ctrlers` of
+/// its own, a number.)
+#[derive(Args, Clone, Debug)]
+pub struct Override {
+    /// Controllers of the cluster; also before the command, and as KV_CTRLERS
+    #[arg(long, value_name = "HOST:PORT,…")]
+    ctrlers: Option<Addresses>,
+    /// Seconds an operation may take; also before the command, and as KV_TIMEOUT
+    #[arg(long, value_name = "SECS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    timeout: Option<u64>,
+}
+
+/// A command's own arguments and what every command understands.
+#[derive(Args, Clone, Debug)]
+pub struct With<A: Args> {
+    /// Its own.
+    #[command(flatten)]
+    pub own: A,
+    #[command(flatten)]
+    common: Override,
 }
 
 impl Common {
@@ -32,27 +54,58 @@ impl Common {
 #[derive(Subcommand, Clone, Debug)]
 pub enum Command {
     /// Print the value of a key; exit code 1 when there is none
-    Get(Get),
+    Get(With<Get>),
     /// Set a key
-    Put(KeyValue),
+    Put(With<KeyValue>),
     /// Append to a key's value (an absent key counts as empty); prints the new length
-    Append(KeyValue),
+    Append(With<KeyValue>),
     /// Remove a key; exit code 1 when there was none
-    Delete(Key),
+    Delete(With<Key>),
     /// Set a key if its value is OLD; otherwise exit code 1 and the present value on standard error
-    Cas(Cas),
+    Cas(With<Cas>),
     /// Add replica groups, each with the addresses of its members
-    Join(Join),
+    Join(With<Join>),
     /// Remove replica groups and wait until they have handed over everything
-    Leave(Leave),
+    Leave(With<Leave>),
     /// Give a shard to a group and keep it there
-    Move(Move),
+    Move(With<Move>),
     /// Print a configuration: which group owns which shard
-    Query(Query),
+    Query(With<Query>),
     /// Groups, members, leaders, log positions, shards and their moves
-    Status(Status),
+    Status(With<Status>),
     /// Measure operations per second and latency in a closed loop
-    Bench(Bench),
+    Bench(With<Bench>),
+}
+
+impl Command {
+    /// What holds for this command, given what stood before its name.
+    pub fn common(&self, before: &Common) -> Common {
+        let own = match self {
+            Command::Get(with) => &with.common,
+            Command::Put(with) | Command::Append(with) => &with.common,
+            Command::Delete(with) => &with.common,
+            Command::Cas(with) => &with.common,
+            Command::Join(with) => &with.common,
+            Command::Leave(with) => &with.common,
+            Command::Move(with) => &with.common,
+            Command::Query(with) => &with.common,
+            Command::Status(with) => &with.common,
+            Command::Bench(with) => &with.common,
+        };
+        Common {
+            ctrlers: own.ctrlers.clone().unwrap_or_else(|| before.ctrlers.clone()),
+            timeout: own.timeout.unwrap_or(before.timeout),
+        }
+    }
+
+    /// The values for which `-` stands for standard input.
+    pub fn values(&mut self) -> Vec<&mut OsString> {
+        match self {
+            Command::Put(with) | Command::Append(with) => vec![&mut with.own.value],
+            Command::Cas(with) => with.own.values.iter_mut().collect(),
+            _ => Vec::new(),
+        }
+    }
 }
 
 /// `get`

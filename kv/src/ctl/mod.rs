@@ -5,6 +5,7 @@ pub mod bench;
 pub mod data;
 pub mod groups;
 pub mod histogram;
+pub mod plan;
 pub mod query;
 pub mod status;
 mod table;
@@ -84,24 +85,25 @@ pub struct Io<'a> {
 /// Time to leave closed sessions behind; a server that does not answer drops them in an hour.
 const CLOSE_PATIENCE: Duration = Duration::from_millis(300);
 
-/// Carries out one command.
-pub async fn run(common: &Common, command: &Command, io: &mut Io<'_>) -> Result<(), Failure> {
+/// Carries out one command. `before` is what stood before its name.
+pub async fn run(before: &Common, command: &Command, io: &mut Io<'_>) -> Result<(), Failure> {
+    let common = command.common(before);
     let client = Client::new(ClientOptions {
         ctrlers: common.ctrlers.0.clone(),
         deadline: common.deadline(),
     });
     let result = match command {
-        Command::Get(args) => data::get(&client, args, io).await,
-        Command::Put(args) => data::put(&client, args).await,
-        Command::Append(args) => data::append(&client, args, io).await,
-        Command::Delete(args) => data::delete(&client, args).await,
-        Command::Cas(args) => data::cas(&client, args, io).await,
-        Command::Join(args) => groups::join(&client, common.deadline(), args, io).await,
-        Command::Leave(args) => groups::leave(&client, common.deadline(), args, io).await,
-        Command::Move(args) => groups::move_shard(&client, common.deadline(), args, io).await,
-        Command::Query(args) => query::query(&client, common.deadline(), args, io).await,
-        Command::Status(args) => status::status(&client, common.deadline(), args, io).await,
-        Command::Bench(args) => bench::bench(&client, args, io).await,
+        Command::Get(with) => data::get(&client, &with.own, io).await,
+        Command::Put(with) => data::put(&client, &with.own).await,
+        Command::Append(with) => data::append(&client, &with.own, io).await,
+        Command::Delete(with) => data::delete(&client, &with.own).await,
+        Command::Cas(with) => data::cas(&client, &with.own, io).await,
+        Command::Join(with) => groups::join(&client, common.deadline(), &with.own, io).await,
+        Command::Leave(with) => groups::leave(&client, common.deadline(), &with.own, io).await,
+        Command::Move(with) => groups::move_shard(&client, common.deadline(), &with.own, io).await,
+        Command::Query(with) => query::query(&client, common.deadline(), &with.own, io).await,
+        Command::Status(with) => status::status(&client, common.deadline(), &with.own, io).await,
+        Command::Bench(with) => bench::bench(&client, &with.own, io).await,
     };
     client.close(CLOSE_PATIENCE).await;
     result

@@ -1,0 +1,181 @@
+//! One server as a child process: started, watched, started again, stopped.
+
+use kv::ctl::plan::Server;
+use std::io;
+use std::path::PathBuf;
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+use tokio::process::{Child, Command};
+use tokio::sync::mpsc;
+use world::clock::{Instant, now};
+use world::disk::{Disk, Open};
+
+/// A log file longer than this is moved aside, to one older file; bytes.
+const MAX_LOG: u64 = 16 << 20;
+/// How often that is looked at.
+const LOG_CHECK: Duration = Duration::from_secs(10);
+/// Lines of a dead child's log that are shown, and where they are looked for, bytes.
+const TAIL: (usize, u64) = (8, 4096);
+/// First and longest pause before a dead child is started again.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(15));
+/// A child that ran for so long is started again without a longer pause.
+const HEALTHY: Duration = Duration::from_secs(30);
+/// Time for a child to stop cleanly; then it is killed.
+const STOP_PATIENCE: Duration = Duration::from_secs(8);
+
+/// What a watcher tells.
+pub enum News {
+    /// The child runs, with this process id.
+    Started(usize, u32),
+    /// To be printed.
+    Said(String),
+    /// The child cannot be started at all.
+    Failed(String),
+}
+
+/// Starts a server and keeps it running until `stop` is dropped; then stops it.
+pub async fn watch(
+    number: usize,
+    server: Server,
+    dir: Disk,
+    news: mpsc::Sender<News>,
+    mut stop: tokio::sync::oneshot::Receiver<()>,
+) {
+    let mut pause = BACKOFF.0;
+    loop {
+        let mut child = match start(&server, &dir) {
+            Ok(child) => child,
+            Err(error) => {
+                let _ = news.send(News::Failed(format!("cannot start {}: {error}", server.name))).await;
+                return;
+            }
+        };
+        let pid = child.id().unwrap_or(0);
+        let _ = news.send(News::Started(number, pid)).await;
+        let since = now();
+        let ended = tokio::select! {
+            biased;
+            _ = &mut stop => {
+                end(child, &server.name, &news).await;
+                return;
+            }
+            ended = run(&mut child, &server.name, &dir) => ended,
+        };
+        if since.elapsed() >= HEALTHY {
+            pause = BACKOFF.0;
+        }
+        let _ = news.send(News::Said(obituary(&server, pid, ended, &dir, pause))).await;
+        tokio::select! {
+            biased;
+            _ = &mut stop => return,
+            () = tokio::time::sleep(pause) => {}
+        }
+        pause = (pause * 2).min(BACKOFF.1);
+    }
+}
+
+fn start(server: &Server, dir: &Disk) -> io::Result<Child> {
+    shorten(dir, &log(&server.name))?;
+    let mut command = Command::new(std::env::current_exe()?);
+    command
+        .args(&server.args)
+        .arg("--data")
+        .arg(dir.path(&server.name))
+        // The child ends when this pipe does: however this process ends, it does not outlive it.
+        .stdin(Stdio::piped())
+        .stdout(dir.append_stdio(&log(&server.name))?)
+        .stderr(dir.append_stdio(&log(&server.name))?)
+        // Ours to pass on: unset flags of a server must not come from the environment.
+        .env_remove("KV_LISTEN")
+        .env_remove("CTRLER_LISTEN")
+        .kill_on_drop(true);
+    // Ctrl-C in the terminal is for this process, which then stops its children in its own way.
+    #[cfg(unix)]
+    command.process_group(0);
+    command.spawn()
+}
+
+/// Waits for the end of a child, and keeps its log short meanwhile.
+async fn run(child: &mut Child, name: &str, dir: &Disk) -> io::Result<ExitStatus> {
+    let mut check: Instant = now() + LOG_CHECK;
+    loop {
+        tokio::select! {
+            biased;
+            ended = child.wait() => return ended,
+            () = tokio::time::sleep(check.saturating_duration_since(now())) => {
+                // A full disk must not stop the watcher; it is tried again.
+                let _ = shorten(dir, &log(name));
+                check = now() + LOG_CHECK;
+            }
+        }
+    }
+}
+
+/// Stops a child: the end of its standard input asks it to.
+async fn end(mut child: Child, name: &str, news: &mpsc::Sender<News>) {
+    drop(child.stdin.take());
+    if tokio::time::timeout(STOP_PATIENCE, child.wait()).await.is_err() {
+        let seconds = STOP_PATIENCE.as_secs();
+        let _ = news.send(News::Said(format!("{name} did not stop within {seconds} s: killed"))).await;
+        let _ = child.kill().await;
+    }
+}
+
+fn log(name: &str) -> String {
+    format!("{name}.log")
+}
+
+/// Moves a long log aside. The child goes on appending to the same file, which is then short.
+fn shorten(dir: &Disk, name: &str) -> io::Result<()> {
+    let file = dir.open(name, Open::Create)?;
+    let len = file.len()?;
+    if len <= MAX_LOG {
+        return Ok(());
+    }
+    let old = dir.open(&format!("{name}.old"), Open::Create)?;
+    old.set_len(0)?;
+    let mut buf = vec![0; 1 << 20];
+    let mut at = 0;
+    while at < len {
+        let n = buf.len().min((len - at) as usize);
+        file.read_exact_at(&mut buf[..n], at)?;
+        old.write_all_at(&buf[..n], at)?;
+        at += n as u64;
+    }
+    file.set_len(0)
+}
+
+/// The last lines of a log.
+fn tail(dir: &Disk, name: &str) -> io::Result<Vec<String>> {
+    let file = dir.open(&log(name), Open::Read)?;
+    let len = file.len()?;
+    let from = len.saturating_sub(TAIL.1);
+    let mut buf = vec![0; (len - from) as usize];
+    file.read_exact_at(&mut buf, from)?;
+    let text = String::from_utf8_lossy(&buf).into_owned();
+    let lines: Vec<&str> = text.lines().collect();
+    Ok(lines[lines.len().saturating_sub(TAIL.0)..].iter().map(|l| l.to_string()).collect())
+}
+
+fn obituary(
+    server: &Server,
+    pid: u32,
+    ended: io::Result<ExitStatus>,
+    dir: &Disk,
+    pause: Duration,
+) -> String {
+    let how = match ended {
+        Ok(status) => status.to_string(),
+        Err(error) => format!("cannot be watched: {error}"),
+    };
+    let path: PathBuf = dir.path(&log(&server.name));
+    let mut text = format!("{} (pid {pid}) ended: {how}", server.name);
+    if let Ok(lines) = tail(dir, &server.name) {
+        for line in lines {
+            text.push_str(&format!("\n    {line}"));
+        }
+    }
+    let ms = pause.as_millis();
+    text.push_str(&format!("\n  its log is {}; starting it again in {ms} ms", path.display()));
+    text
+}

@@ -1,0 +1,238 @@
+//! up: a whole cluster on this machine.
+
+use crate::child::{News, watch};
+use ctrler::client::Client;
+use ctrler::config::Group;
+use kv::client::router::client_hello;
+use kv::ctl::Failure;
+use kv::ctl::groups::{birth_of, leader_status};
+use kv::ctl::plan::{Plan, Server, Up};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, oneshot};
+use world::disk::Disk;
+
+/// What the directory was made with.
+const PLAN: &str = "up.json";
+/// Longest such file, bytes.
+const MAX_PLAN: usize = 4096;
+/// Time for one question while the cluster comes up; then it is asked again.
+const QUESTION: Duration = Duration::from_secs(5);
+/// Time after which it is said what is waited for.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How often it is looked again.
+const POLL: Duration = Duration::from_millis(100);
+
+/// Runs the cluster until SIGINT or SIGTERM.
+pub async fn up(up: &Up) -> Result<(), Failure> {
+    let shutdown = ctrler::program::shutdown(false).map_err(Failure::no)?;
+    let dir = Disk::real(&up.data)?;
+    let _lock = dir.lock().map_err(|error| match error.kind() {
+        std::io::ErrorKind::WouldBlock => {
+            Failure::no(format!("{} is in use by another `kvctl up`", up.data.display()))
+        }
+        _ => error.into(),
+    })?;
+    let plan = plan(up, &dir)?;
+    let servers = plan.servers();
+    check_ports(&servers).await?;
+
+    let (sender, mut news) = mpsc::channel(64);
+    let mut stops = Vec::new();
+    let mut watchers = Vec::new();
+    for (number, server) in servers.iter().enumerate() {
+        let (stop, stopped) = oneshot::channel::<()>();
+        stops.push(stop);
+        let watcher = watch(number, server.clone(), dir.clone(), sender.clone(), stopped);
+        watchers.push(tokio::spawn(watcher));
+    }
+    drop(sender);
+    let result = tokio::select! {
+        biased;
+        () = shutdown => Ok(()),
+        failed = live(&plan, &servers, &dir, &mut news) => Err(failed),
+    };
+    println!("stopping");
+    drop(stops);
+    while let Some(said) = news.recv().await {
+        if let News::Said(text) = said {
+            println!("{text}");
+        }
+    }
+    for watcher in watchers {
+        let _ = watcher.await;
+    }
+    if result.is_ok() {
+        println!("stopped; the data are in {}", up.data.display());
+    }
+    result
+}
+
+/// The plan of the directory; written down when it is new.
+fn plan(up: &Up, dir: &Disk) -> Result<Plan, Failure> {
+    let path = dir.path(PLAN);
+    let made = match dir.read(PLAN, MAX_PLAN) {
+        Ok(bytes) => Some(
+            Plan::parse(&bytes).map_err(|why| Failure::no(format!("{}: {why}", path.display())))?,
+        ),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+        Err(error) => return Err(error.into()),
+    };
+    let is_new = made.is_none();
+    let plan = Plan::make(up, made).map_err(Failure::no)?;
+    if is_new {
+        let text = serde_json::to_vec_pretty(&plan).map_err(|e| Failure::no(e.to_string()))?;
+        dir.write_atomic(PLAN, &text)?;
+    }
+    Ok(plan)
+}
+
+/// A port that is taken is said before anything is started.
+async fn check_ports(servers: &[Server]) -> Result<(), Failure> {
+    let mut taken = Vec::new();
+    for server in servers {
+        if let Err(error) = TcpListener::bind(&server.address).await {
+            taken.push(format!("{} for {}: {error}", server.address, server.name));
+        }
+    }
+    if taken.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::no(format!(
+        "cannot listen on\n  {}\nchoose other ports with --port (and another --data directory), or \
+         stop what uses them",
+        taken.join("\n  ")
+    )))
+}
+
+/// Prints what happens; returns only when the cluster cannot run.
+async fn live(
+    plan: &Plan,
+    servers: &[Server],
+    dir: &Disk,
+    news: &mut mpsc::Receiver<News>,
+) -> Failure {
+    let mut pids: BTreeMap<usize, u32> = BTreeMap::new();
+    let mut ready = Box::pin(join(plan.clone()));
+    let mut is_ready = false;
+    let mut shown = false;
+    loop {
+        tokio::select! {
+            biased;
+            event = news.recv() => match event {
+                None => return Failure::no("no server can be started"),
+                Some(News::Failed(why)) => return Failure::no(why),
+                Some(News::Said(text)) => println!("{text}"),
+                Some(News::Started(number, pid)) => {
+                    let again = pids.insert(number, pid).is_some();
+                    if again {
+                        println!("{} runs again (pid {pid})", servers[number].name);
+                    }
+                    if !shown && pids.len() == servers.len() {
+                        shown = true;
+                        show(servers, &pids, dir);
+                    }
+                }
+            },
+            joined = &mut ready, if !is_ready => {
+                if let Err(failure) = joined {
+                    return failure;
+                }
+                is_ready = true;
+                println!("\nready");
+                say_how(plan);
+            }
+        }
+    }
+}
+
+fn show(servers: &[Server], pids: &BTreeMap<usize, u32>, dir: &Disk) {
+    println!("{:<10}  {:<21}  {:>7}  DATA (log: NAME.log beside it)", "SERVER", "ADDRESS", "PID");
+    for (number, server) in servers.iter().enumerate() {
+        let pid = pids.get(&number).copied().unwrap_or(0);
+        let data = dir.path(&server.name);
+        println!("{:<10}  {:<21}  {pid:>7}  {}", server.name, server.address, data.display());
+    }
+}
+
+fn say_how(plan: &Plan) {
+    let ctrlers = plan.ctrlers().join(",");
+    let set = match ctrlers == kv::ctl::args::DEFAULT_CTRLERS {
+        true => String::new(),
+        false => format!("  export KV_CTRLERS={ctrlers}\n"),
+    };
+    println!(
+        "In another shell:\n{set}  kvctl put greeting hello\n  kvctl get greeting\n  kvctl status\n\
+         Ctrl-C stops the cluster; the same command starts it again with its data."
+    );
+}
+
+/// Waits until the cluster is born and joins the groups that never were members; then waits until
+/// every member group has heard of it.
+async fn join(plan: Plan) -> Result<(), Failure> {
+    let client = Client::new(plan.ctrlers(), Arc::new(client_hello));
+    let patience = world::clock::now() + PATIENCE;
+    let config = loop {
+        let why = match client.query(None, QUESTION).await {
+            Ok(config) => break config,
+            Err(error) => error,
+        };
+        if world::clock::now() > patience {
+            println!("waiting for the controllers: {why}");
+        }
+        tokio::time::sleep(POLL).await;
+    };
+    // A group that left is not brought back: somebody wanted it gone.
+    let known = loop {
+        match client.records(QUESTION).await {
+            Ok(records) => break records,
+            Err(error) => println!("waiting for the controllers: {error}"),
+        }
+    };
+    let mut groups = BTreeMap::new();
+    for spec in plan.groups() {
+        if config.groups.contains_key(&spec.group) || known.contains_key(&spec.group) {
+            continue;
+        }
+        let birth = loop {
+            match birth_of(&spec, PATIENCE).await {
+                Ok(birth) => break birth,
+                Err(failure) => println!("waiting: {}", failure.message),
+            }
+        };
+        groups.insert(spec.group, Group { servers: spec.servers, birth });
+    }
+    if !groups.is_empty() {
+        loop {
+            match client.join(groups.clone(), QUESTION).await {
+                Ok(_) => break,
+                Err(ctrler::client::ClientError::Invalid(why)) => return Err(Failure::no(why)),
+                Err(error) => println!("waiting for the controllers: {error}"),
+            }
+        }
+    }
+    let config = loop {
+        match client.query(None, QUESTION).await {
+            Ok(config) => break config,
+            Err(error) => println!("waiting for the controllers: {error}"),
+        }
+    };
+    for (group, info) in &config.groups {
+        let patience = world::clock::now() + PATIENCE;
+        let mut said = false;
+        loop {
+            let status = leader_status(&info.servers, QUESTION).await;
+            if status.is_some_and(|s| s.replica.leader.is_some() && s.config >= config.num) {
+                break;
+            }
+            if !said && world::clock::now() > patience {
+                said = true;
+                println!("waiting for group {group} to take its shards");
+            }
+            tokio::time::sleep(POLL).await;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,73 @@
+//! The program `kv`: its flags and its life. `kvctl up` runs it too, as a child process of its own.
+
+use clap::Parser;
+use ctrler::program::{self, Addresses, Peers};
+use crate::api::{CHANNEL, Request};
+use crate::server::{self, ServerOptions};
+use raft::replica::Options;
+use std::path::PathBuf;
+use world::disk::Disk;
+
+/// A server of a replica group of Holdfast: holds the shards that the controllers assign to its
+/// group.
+///
+/// All of --peers must be up once, when the group is born; after that a majority is enough. The
+/// same --peers go to every member. A group takes part once it has joined: kvctl join.
+#[derive(Clone, Debug, Parser)]
+#[command(
+    name = "kv",
+    version,
+    after_help = "Logs go to standard error; RUST_LOG sets their level (info by default). SIGTERM and SIGINT \
+                  stop the server cleanly."
+)]
+pub struct Args {
+    /// Number of this server's replica group, from 1; a number is never used for another group again
+    #[arg(long, env = "KV_GROUP", value_name = "GID", value_parser = program::parse_id)]
+    pub group: u64,
+    /// Number of this server among the peers, from 1
+    #[arg(long, env = "KV_ID", value_name = "ID", value_parser = program::parse_id)]
+    pub id: u64,
+    /// All members of the group, this one included: where they reach each other and clients reach them
+    #[arg(long, env = "KV_PEERS", value_name = "ID=HOST:PORT,…")]
+    pub peers: Peers,
+    /// The shard controllers
+    #[arg(long, env = "KV_CTRLERS", value_name = "HOST:PORT,…")]
+    pub ctrlers: Addresses,
+    /// Directory of this server's data; made when absent, and used by no other server
+    #[arg(long, env = "KV_DATA", value_name = "DIR")]
+    pub data: PathBuf,
+    /// Address to listen on [default: all interfaces, at the port of this server's peer entry]
+    #[arg(long, env = "KV_LISTEN", value_name = "HOST:PORT", value_parser = program::parse_address)]
+    pub listen: Option<String>,
+    /// End when standard input ends (for a parent that starts this as its child)
+    #[arg(long, hide = true)]
+    pub exit_with_stdin: bool,
+    /// Ask the server running with these flags whether it answers, and exit with 0 or 1
+    #[arg(long, hide = true)]
+    pub health: bool,
+}
+
+/// Runs the program to its end and returns its exit code.
+pub fn main(args: Args) -> i32 {
+    program::run(start(args))
+}
+
+async fn start(args: Args) -> Result<(), String> {
+    let listen = args.peers.listen(args.id, args.listen.as_deref())?;
+    if args.health {
+        let status = postcard::to_stdvec(&Request::Status).map_err(|e| e.to_string())?;
+        return program::health(&listen, CHANNEL, status.into()).await;
+    }
+    program::init_tracing()?;
+    let shutdown = program::shutdown(args.exit_with_stdin)?;
+    let disk = Disk::real(args.data).map_err(|e| e.to_string())?;
+    let replica = Options::new(args.group, args.id, args.peers.0);
+    let options = ServerOptions {
+        replica,
+        listen,
+        ctrlers: args.ctrlers.0,
+    };
+    server::run(options, disk, shutdown)
+        .await
+        .map_err(|e| e.to_string())
+}
