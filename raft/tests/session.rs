@@ -3,13 +3,17 @@
 use bytes::Bytes;
 use raft::At;
 use raft::session::{
-    EXPIRY_MS, MAX_REPLY, MAX_SESSIONS, MAX_TABLE_BYTES, MIN_IDLE_MS, Refusal, Seq, Table,
-    Verdict, WINDOW_BYTES, WINDOW_REPLIES, incoming, outgoing,
+    EXPIRY_MS, MAX_REPLY, MAX_SESSIONS, MAX_TABLE_BYTES, MIN_IDLE_MS, Refusal, Seq, Table, Verdict,
+    WINDOW_BYTES, WINDOW_REPLIES, incoming, outgoing,
 };
 use raft::store::Rows;
 
 fn at(time_ms: u64) -> At {
-    At { index: 1, term: 1, time_ms }
+    At {
+        index: 1,
+        term: 1,
+        time_ms,
+    }
 }
 
 fn reply(seq: u64) -> Bytes {
@@ -23,7 +27,10 @@ struct Bench {
 
 impl Bench {
     fn new() -> Bench {
-        Bench { rows: Rows::in_memory(), table: Table::new(b"t/") }
+        Bench {
+            rows: Rows::in_memory(),
+            table: Table::new(b"t/"),
+        }
     }
 
     fn open(&mut self, ms: u64) -> Result<u64, Refusal> {
@@ -31,12 +38,28 @@ impl Bench {
     }
 
     fn judge(&mut self, ms: u64, session: u64, seq: u64, acked: u64) -> Verdict {
-        self.table.judge(&mut self.rows, at(ms), Seq { session, seq, acked }).unwrap()
+        self.table
+            .judge(
+                &mut self.rows,
+                at(ms),
+                Seq {
+                    session,
+                    seq,
+                    acked,
+                },
+            )
+            .unwrap()
     }
 
     fn store(&mut self, ms: u64, session: u64, seq: u64, acked: u64, reply: &Bytes) {
-        let seq = Seq { session, seq, acked };
-        self.table.store(&mut self.rows, at(ms), seq, reply).unwrap();
+        let seq = Seq {
+            session,
+            seq,
+            acked,
+        };
+        self.table
+            .store(&mut self.rows, at(ms), seq, reply)
+            .unwrap();
     }
 
     /// A whole write, as a machine does it.
@@ -81,7 +104,10 @@ fn the_table_row_by_row() {
     assert_eq!(t.write(0, s, 0, 0), Refused(Refusal::Malformed));
     assert_eq!(t.write(0, s, 8, 7), Execute);
     assert_eq!(t.write(0, s, 7, 0), Refused(Refusal::Stale));
-    assert_eq!(t.write(0, s, u64::MAX, u64::MAX - 1), Refused(Refusal::Gap(8)));
+    assert_eq!(
+        t.write(0, s, u64::MAX, u64::MAX - 1),
+        Refused(Refusal::Gap(8))
+    );
 }
 
 #[test]
@@ -125,12 +151,19 @@ fn a_late_retry_after_expiry_is_not_executed() {
     let s = t.open(0).unwrap();
     assert_eq!(t.write(10, s, 1, 0), Execute);
     // Exactly an hour is not longer than an hour.
-    t.table.expire(&mut t.rows, at(10 + EXPIRY_MS), 100).unwrap();
+    t.table
+        .expire(&mut t.rows, at(10 + EXPIRY_MS), 100)
+        .unwrap();
     assert_eq!(t.sessions(), 1);
-    t.table.expire(&mut t.rows, at(11 + EXPIRY_MS), 100).unwrap();
+    t.table
+        .expire(&mut t.rows, at(11 + EXPIRY_MS), 100)
+        .unwrap();
     assert_eq!(t.sessions(), 0);
     assert_eq!(t.rows.len(), 1, "only the table's own row is left");
-    assert_eq!(t.write(12 + EXPIRY_MS, s, 1, 0), Refused(Refusal::SessionExpired));
+    assert_eq!(
+        t.write(12 + EXPIRY_MS, s, 1, 0),
+        Refused(Refusal::SessionExpired)
+    );
     // Nor does another client get the number.
     assert_eq!(t.open(12 + EXPIRY_MS), Ok(s + 1));
 }
@@ -145,11 +178,21 @@ fn expiry_takes_the_longest_idle_first_and_a_bounded_number() {
     let late = at(1000 + EXPIRY_MS);
     t.table.expire(&mut t.rows, late, 2).unwrap();
     assert_eq!(t.sessions(), 3);
-    assert_eq!(t.write(late.time_ms, ids[4], 1, 0), Refused(Refusal::SessionExpired));
-    assert_eq!(t.write(late.time_ms, ids[3], 1, 0), Refused(Refusal::SessionExpired));
+    assert_eq!(
+        t.write(late.time_ms, ids[4], 1, 0),
+        Refused(Refusal::SessionExpired)
+    );
+    assert_eq!(
+        t.write(late.time_ms, ids[3], 1, 0),
+        Refused(Refusal::SessionExpired)
+    );
     assert_eq!(t.write(late.time_ms, ids[0], 1, 0), Repeat(reply(1)));
     t.table.expire(&mut t.rows, late, 100).unwrap();
-    assert_eq!(t.sessions(), 1, "the repeat above showed that its client lives");
+    assert_eq!(
+        t.sessions(),
+        1,
+        "the repeat above showed that its client lives"
+    );
 }
 
 #[test]
@@ -199,7 +242,9 @@ fn pruning_deletes_rows() {
 #[test]
 fn a_full_table_drops_closed_then_longest_idle_then_none() {
     let mut t = Bench::new();
-    let ids: Vec<u64> = (0..MAX_SESSIONS as u64).map(|_| t.open(1000).unwrap()).collect();
+    let ids: Vec<u64> = (0..MAX_SESSIONS as u64)
+        .map(|_| t.open(1000).unwrap())
+        .collect();
     for id in &ids {
         t.write(1000, *id, 1, 0);
     }
@@ -209,17 +254,26 @@ fn a_full_table_drops_closed_then_longest_idle_then_none() {
     // A closed one goes at any age.
     t.table.close(&mut t.rows, ids[7]).unwrap();
     assert!(t.open(1001).is_ok());
-    assert_eq!(t.write(1001, ids[7], 1, 0), Refused(Refusal::SessionExpired));
+    assert_eq!(
+        t.write(1001, ids[7], 1, 0),
+        Refused(Refusal::SessionExpired)
+    );
     assert_eq!(t.open(1001), Err(Refusal::Busy));
     // Then the longest idle, lowest id first among equals.
     t.write(2000, ids[0], 2, 0);
     assert!(t.open(1000 + MIN_IDLE_MS).is_ok());
-    assert_eq!(t.write(2000, ids[1], 1, 0), Refused(Refusal::SessionExpired));
+    assert_eq!(
+        t.write(2000, ids[1], 1, 0),
+        Refused(Refusal::SessionExpired)
+    );
     assert_eq!(t.write(2000, ids[0], 2, 0), Repeat(reply(2)));
     // Closed goes before longer idle.
     t.table.close(&mut t.rows, ids[9]).unwrap();
     assert!(t.open(1000 + MIN_IDLE_MS).is_ok());
-    assert_eq!(t.write(2000, ids[9], 1, 0), Refused(Refusal::SessionExpired));
+    assert_eq!(
+        t.write(2000, ids[9], 1, 0),
+        Refused(Refusal::SessionExpired)
+    );
     assert_eq!(t.write(2000, ids[2], 1, 0), Repeat(reply(1)));
     assert_eq!(t.sessions(), MAX_SESSIONS);
 }
@@ -230,8 +284,9 @@ fn a_heavy_table_makes_room_or_says_busy() {
     let big = Bytes::from(vec![7; MAX_REPLY]);
     let each = (WINDOW_BYTES / MAX_REPLY) as u64;
     let idle = t.open(0).unwrap();
-    let sessions: Vec<u64> =
-        (0..MAX_TABLE_BYTES / WINDOW_BYTES).map(|_| t.open(0).unwrap()).collect();
+    let sessions: Vec<u64> = (0..MAX_TABLE_BYTES / WINDOW_BYTES)
+        .map(|_| t.open(0).unwrap())
+        .collect();
     for id in &sessions {
         for seq in 1..=each {
             assert_eq!(t.judge(0, *id, seq, 0), Execute);
@@ -244,7 +299,10 @@ fn a_heavy_table_makes_room_or_says_busy() {
     // A minute later one that holds bytes goes, and not the idle ones that hold none.
     assert_eq!(t.judge(MIN_IDLE_MS, idle, 1, 0), Execute);
     assert_eq!(t.sessions(), sessions.len());
-    assert_eq!(t.judge(MIN_IDLE_MS, sessions[0], 1, 0), Refused(Refusal::SessionExpired));
+    assert_eq!(
+        t.judge(MIN_IDLE_MS, sessions[0], 1, 0),
+        Refused(Refusal::SessionExpired)
+    );
     assert_eq!(t.judge(MIN_IDLE_MS, sessions[1], 1, 0), Repeat(big));
 }
 
@@ -255,7 +313,10 @@ fn a_table_moves_with_its_replies_and_ages() {
     from.write(1_000, old, 1, 0);
     from.write(3_000_000, young, 1, 0);
     let (left, arrived) = (3_600_000, 500);
-    let mut to = Bench { rows: Rows::in_memory(), table: Table::new(b"other/") };
+    let mut to = Bench {
+        rows: Rows::in_memory(),
+        table: Table::new(b"other/"),
+    };
     for (key, value) in from.rows.range(b"", b"", usize::MAX, usize::MAX).unwrap() {
         let suffix = &key[b"t/".len()..];
         let value = outgoing(suffix, &value, left).unwrap();
@@ -268,7 +329,10 @@ fn a_table_moves_with_its_replies_and_ages() {
     to.table.expire(&mut to.rows, at(expiry), 9).unwrap();
     assert_eq!(to.sessions(), 2);
     to.table.expire(&mut to.rows, at(expiry + 1), 9).unwrap();
-    assert_eq!(to.write(expiry, old, 1, 0), Refused(Refusal::SessionExpired));
+    assert_eq!(
+        to.write(expiry, old, 1, 0),
+        Refused(Refusal::SessionExpired)
+    );
     assert_eq!(to.write(expiry, young, 1, 0), Repeat(reply(1)));
     assert_eq!(to.write(expiry, young, 2, 1), Execute);
     assert_eq!(to.open(expiry), Ok(young + 1));

@@ -5,9 +5,7 @@ mod store_common;
 
 use bytes::Bytes;
 use raft::At;
-use raft::session::{
-    EXPIRY_MS, MAX_SESSIONS, Refusal, Seq, Table, Verdict, WINDOW_REPLIES,
-};
+use raft::session::{EXPIRY_MS, MAX_SESSIONS, Refusal, Seq, Table, Verdict, WINDOW_REPLIES};
 use raft::store::Rows;
 use std::collections::BTreeMap;
 use store_common::{Dice, seeds};
@@ -53,21 +51,29 @@ fn walk(seed: u64) {
             0 => EXPIRY_MS / 2 + dice.below(EXPIRY_MS),
             _ => dice.below(200),
         };
-        let at = At { index: step, term: 1, time_ms };
+        let at = At {
+            index: step,
+            term: 1,
+            time_ms,
+        };
         if dice.once_in(3) {
             twin.clear_cache();
         }
         match dice.below(40) {
             0 | 1 if model.sessions.len() < MAX_SESSIONS => {
                 model.opened += 1;
-                model.sessions.insert(model.opened, (Vec::new(), 0, time_ms));
+                model
+                    .sessions
+                    .insert(model.opened, (Vec::new(), 0, time_ms));
                 assert_eq!(table.open(&mut rows, at).unwrap(), Ok(model.opened));
                 assert_eq!(twin.open(&mut twin_rows, at).unwrap(), Ok(model.opened));
             }
             2 => {
                 table.expire(&mut rows, at, usize::MAX).unwrap();
                 twin.expire(&mut twin_rows, at, usize::MAX).unwrap();
-                model.sessions.retain(|_, (_, _, active)| time_ms - *active <= EXPIRY_MS);
+                model
+                    .sessions
+                    .retain(|_, (_, _, active)| time_ms - *active <= EXPIRY_MS);
             }
             _ => {
                 let session = model.opened.saturating_sub(dice.below(4));
@@ -82,11 +88,27 @@ fn walk(seed: u64) {
                 } else {
                     last + 1
                 };
-                let acked = if dice.once_in(200) { acked + dice.below(300) } else { acked };
-                let seq = Seq { session, seq: number, acked };
+                let acked = if dice.once_in(200) {
+                    acked + dice.below(300)
+                } else {
+                    acked
+                };
+                let seq = Seq {
+                    session,
+                    seq: number,
+                    acked,
+                };
                 let expected = model.judge(seq);
-                assert_eq!(table.judge(&mut rows, at, seq).unwrap(), expected, "{seq:?}");
-                assert_eq!(twin.judge(&mut twin_rows, at, seq).unwrap(), expected, "{seq:?}");
+                assert_eq!(
+                    table.judge(&mut rows, at, seq).unwrap(),
+                    expected,
+                    "{seq:?}"
+                );
+                assert_eq!(
+                    twin.judge(&mut twin_rows, at, seq).unwrap(),
+                    expected,
+                    "{seq:?}"
+                );
                 if expected == Verdict::Execute && !dice.once_in(10) {
                     let reply = Bytes::from(vec![seed as u8; dice.below(50) as usize]);
                     table.store(&mut rows, at, seq, &reply).unwrap();
@@ -113,9 +135,16 @@ fn walk(seed: u64) {
             .flat_map(|(replies, acked, _)| &replies[*acked as usize..])
             .map(|reply| reply.len() as u64)
             .sum();
-        assert_eq!(table.reply_bytes(&rows).unwrap(), stored, "seed {seed} step {step}");
+        assert_eq!(
+            table.reply_bytes(&rows).unwrap(),
+            stored,
+            "seed {seed} step {step}"
+        );
     }
-    assert!(executed > 1000, "the walk hardly wrote anything: {executed}");
+    assert!(
+        executed > 1000,
+        "the walk hardly wrote anything: {executed}"
+    );
 }
 
 #[test]

@@ -21,7 +21,9 @@ fn a_range_stops_on_its_limits() {
     }
     rows.delete(b"b").unwrap();
     let keys = |from: &str, to: &str, max, bytes| -> String {
-        let found = rows.range(from.as_bytes(), to.as_bytes(), max, bytes).unwrap();
+        let found = rows
+            .range(from.as_bytes(), to.as_bytes(), max, bytes)
+            .unwrap();
         found.iter().map(|(key, _)| key[0] as char).collect()
     };
     assert_eq!(keys("", "", 9, 99), "acd");
@@ -79,7 +81,10 @@ fn reads_see_through_all_three_layers() {
     block_on_test(async {
         let sim = sim_disk("a", 2);
         let mut store = open(&sim).await;
-        apply(&mut store, &[("a", "base"), ("b", "base"), ("c", "base"), ("d", "base")]);
+        apply(
+            &mut store,
+            &[("a", "base"), ("b", "base"), ("c", "base"), ("d", "base")],
+        );
         flush(&mut store).await.unwrap();
         apply(&mut store, &[("b", "frozen"), ("e", "frozen")]);
         store.rows_mut().delete(b"c").unwrap();
@@ -91,8 +96,7 @@ fn reads_see_through_all_three_layers() {
         store.rows_mut().delete(b"d").unwrap();
         let all = content(store.rows());
         let all: Vec<(&[u8], &[u8])> = all.iter().map(|(k, v)| (&k[..], &v[..])).collect();
-        let expected: [(&[u8], &[u8]); 3] =
-            [(b"a", b"base"), (b"b", b"frozen"), (b"c", b"above")];
+        let expected: [(&[u8], &[u8]); 3] = [(b"a", b"base"), (b"b", b"frozen"), (b"c", b"above")];
         assert_eq!(all, expected);
         assert_eq!(store.rows().len(), 3);
         // The stamp of a flush is that of the moment it froze.
@@ -150,7 +154,9 @@ fn after_a_failed_sync_nothing_is_retried() {
         apply(&mut store, &[("a", "2")]);
         sim.fail_nth(DiskOp::Sync, 1, ErrorKind::Other);
         store.maybe_flush(true);
-        let Err(error) = store.done().await else { panic!("it must fail") };
+        let Err(error) = store.done().await else {
+            panic!("it must fail")
+        };
         assert!(error.to_string().contains("state-1.redb"), "{error}");
         assert_eq!(store.durable().index, 1);
         assert!(!store.maybe_flush(true));
@@ -168,11 +174,17 @@ fn a_full_disk_is_said_with_its_path_and_harms_nothing() {
         apply(&mut store, &[("a", "1")]);
         flush(&mut store).await.unwrap();
         let roomy = sim.options();
-        sim.set_options(world::disk::SimDiskOptions { capacity: sim.used(), ..roomy.clone() });
+        sim.set_options(world::disk::SimDiskOptions {
+            capacity: sim.used(),
+            ..roomy.clone()
+        });
         store.rows_mut().put(b"big", &vec![1; 8 << 20]).unwrap();
         step(&mut store);
         let error = flush(&mut store).await.unwrap_err();
-        assert!(error.is_full() && error.to_string().contains("state-1.redb"), "{error}");
+        assert!(
+            error.is_full() && error.to_string().contains("state-1.redb"),
+            "{error}"
+        );
         sim.process_kill();
         sim.set_options(roomy);
         let mut store = open(&sim).await;
@@ -203,10 +215,16 @@ fn closing_flushes() {
 fn a_grown_file_is_rewritten() {
     block_on_test(async {
         let sim = sim_disk("a", 8);
-        let options = StoreOptions { rewrite_min_bytes: 100_000, ..options() };
+        let options = StoreOptions {
+            rewrite_min_bytes: 100_000,
+            ..options()
+        };
         let mut store = open_with(&sim, options.clone()).await;
         for n in 0..400u32 {
-            store.rows_mut().put(&n.to_be_bytes(), &[n as u8; 5_000]).unwrap();
+            store
+                .rows_mut()
+                .put(&n.to_be_bytes(), &[n as u8; 5_000])
+                .unwrap();
         }
         step(&mut store);
         flush(&mut store).await.unwrap();
@@ -242,7 +260,10 @@ fn threads_apply_while_the_disk_flushes() {
     let path = root.clone();
     block_on_test(async move {
         let disk = world::disk::Disk::real(&path).unwrap();
-        let options = StoreOptions { overlay_bytes: 200_000, ..StoreOptions::default() };
+        let options = StoreOptions {
+            overlay_bytes: 200_000,
+            ..StoreOptions::default()
+        };
         let mut model = Content::new();
         let mut dice = Dice(9);
         let Ok(Opened::Ready(mut store)) = Store::open(&disk, options.clone()).await else {
@@ -266,7 +287,9 @@ fn threads_apply_while_the_disk_flushes() {
         assert!(store.durable().index > 10_000);
         let stamp = store.stamp();
         store.close().await.unwrap();
-        let Ok(Opened::Ready(store)) = Store::open(&disk, options).await else { panic!("there") };
+        let Ok(Opened::Ready(store)) = Store::open(&disk, options).await else {
+            panic!("there")
+        };
         assert_eq!(store.stamp(), stamp);
         assert_eq!(content(store.rows()), model);
     });

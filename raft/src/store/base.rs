@@ -1,9 +1,9 @@
 //! A reader's view of one generation file: a redb database with the rows and their stamp.
 
-use super::generation::{Place, begin_read, read_meta};
+use super::generation::{Generation, read_meta};
 use super::{Stamp, StoreError, Totals};
 use bytes::Bytes;
-use redb::{Database, ReadOnlyTable, ReadTransaction, TableDefinition};
+use redb::{ReadOnlyTable, ReadTransaction, ReadableDatabase, TableDefinition};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -49,20 +49,22 @@ impl Meta {
 /// the next (one per get costs twice as much; one held for longer keeps redb from reusing pages).
 #[derive(Clone)]
 pub(super) struct Base {
-    pub(super) place: Place,
-    pub(super) database: Arc<Database>,
+    pub(super) generation: Generation,
     read: Arc<ReadTransaction>,
     table: Arc<ReadOnlyTable<&'static [u8], &'static [u8]>>,
 }
 
 impl Base {
     /// A view of what is committed now.
-    pub(super) fn view(place: Place, database: Arc<Database>) -> Result<Base, StoreError> {
-        let read = begin_read(&place, &database)?;
+    pub(super) fn view(generation: Generation) -> Result<Base, StoreError> {
+        let place = &generation.place;
+        let read = generation
+            .database
+            .begin_read()
+            .map_err(|e| place.redb(e))?;
         let table = read.open_table(ROWS).map_err(|e| place.redb(e))?;
         Ok(Base {
-            place,
-            database,
+            generation,
             read: Arc::new(read),
             table: Arc::new(table),
         })
@@ -70,17 +72,17 @@ impl Base {
 
     /// The stamp that was committed with these rows.
     pub(super) fn stamp(&self) -> Result<(Stamp, Totals), StoreError> {
-        read_meta(&self.place, &self.read)
+        read_meta(&self.generation.place, &self.read)
     }
 
     pub(super) fn path(&self) -> PathBuf {
-        self.place.path()
+        self.generation.place.path()
     }
 
     pub(super) fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
         match self.table.get(key) {
             Ok(found) => Ok(found.map(|value| Bytes::copy_from_slice(value.value()))),
-            Err(error) => Err(self.place.redb(error)),
+            Err(error) => Err(self.generation.place.redb(error)),
         }
     }
 
@@ -96,7 +98,7 @@ impl Base {
         } else {
             Excluded(to)
         };
-        let place = self.place.clone();
+        let place = self.generation.place.clone();
         let rows = self
             .table
             .range::<&[u8]>((Included(from), upper))

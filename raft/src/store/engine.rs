@@ -272,8 +272,8 @@ impl Store {
         let work = move |_: &AtomicBool| {
             let (stamp, totals) = installed.check()?;
             let base = installed.keep();
-            let bytes = base.place.bytes()?;
-            Current::write(&disk, base.place.number, stamp.index)?;
+            let bytes = base.generation.place.bytes()?;
+            Current::write(&disk, base.generation.place.number, stamp.index)?;
             Ok(Outcome::Switched {
                 base,
                 stamp,
@@ -390,11 +390,10 @@ impl Store {
         match &self.rows.base {
             Some(base) if self.durable.index >= index => {
                 // A view of its own: what is kept for reading changes with the next flush.
-                let (place, database) = (base.place.clone(), base.database.clone());
+                let generation = base.generation.clone();
                 let chunk_bytes = self.options.chunk_bytes;
-                let work = move |cancel: &AtomicBool| {
-                    spool(&Base::view(place, database)?, chunk_bytes, cancel)
-                };
+                let work =
+                    move |cancel: &AtomicBool| spool(&Base::view(generation)?, chunk_bytes, cancel);
                 self.spooling = Some(self.start(false, work));
             }
             _ if self.running.is_none() => self.start_flush(),
@@ -408,35 +407,29 @@ impl Store {
         let frozen = Arc::new(std::mem::take(&mut self.rows.overlay));
         self.rows.frozen = Some(frozen.clone());
         let cache = self.options.cache_bytes;
-        let current = self
-            .rows
-            .base
-            .as_ref()
-            .map(|b| (b.place.clone(), b.database.clone()));
-        let fresh = if current.is_none() {
-            Some(self.new_place())
-        } else {
-            None
+        let current = self.rows.base.as_ref().map(|base| base.generation.clone());
+        let place = match &current {
+            Some(generation) => generation.place.clone(),
+            None => self.new_place(),
         };
         let work = move |_: &AtomicBool| {
-            let (place, database) = match (current, fresh) {
-                (Some((place, database)), _) => {
-                    commit_layer(&place, &database, &frozen, &meta)?;
-                    (place, database)
+            let generation = match current {
+                Some(generation) => {
+                    commit_layer(&generation, &frozen, &meta)?;
+                    generation
                 }
-                (None, Some(place)) => {
+                None => {
                     // The first generation, or the first after a loss: complete, then current.
                     place.remove();
-                    let database = place.open(cache)?;
-                    commit_layer(&place, &database, &frozen, &meta)?;
+                    let generation = place.open(cache)?;
+                    commit_layer(&generation, &frozen, &meta)?;
                     Current::write(&place.disk, place.number, stamp.index)?;
-                    (place, database)
+                    generation
                 }
-                (None, None) => unreachable!("a place is made when there is no generation"),
             };
             drop(frozen);
             let bytes = place.bytes()?;
-            let base = Base::view(place, database)?;
+            let base = Base::view(generation)?;
             Ok(Outcome::Flushed { base, stamp, bytes })
         };
         self.running = Some(self.start(false, work));
@@ -473,7 +466,7 @@ impl Store {
         let cache = self.options.cache_bytes;
         let work = move |cancel: &AtomicBool| match rewrite(&base, place, cache, cancel)? {
             Some(base) => Ok(Outcome::Rewritten {
-                bytes: base.place.bytes()?,
+                bytes: base.generation.place.bytes()?,
                 base,
             }),
             None => Ok(Outcome::Cancelled),
@@ -482,10 +475,7 @@ impl Store {
     }
 
     fn new_place(&mut self) -> Place {
-        let place = Place {
-            disk: self.disk.clone(),
-            number: self.next,
-        };
+        let place = Place::new(&self.disk, self.next);
         self.next += 1;
         place
     }
@@ -509,7 +499,7 @@ impl Store {
     /// background.
     fn clean(&mut self, old: Option<Base>, overlay: Option<Layer>) {
         let mut places = std::mem::take(&mut self.leftover);
-        places.extend(old.as_ref().map(|base| base.place.clone()));
+        places.extend(old.as_ref().map(|base| base.generation.place.clone()));
         let disk = self.disk.clone();
         self.cleaning = Some(tokio::spawn(async move {
             let work = move || {

@@ -5,13 +5,13 @@ use super::layer::Layer;
 use super::paced::Paced;
 use super::{Stamp, StoreError, Totals};
 use bytes::Bytes;
-use redb::{Database, Durability, ReadableDatabase, WriteTransaction};
+use redb::{Database, Durability, WriteTransaction};
 use serde::{Deserialize, Serialize};
 use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::sync::Arc;
 use world::disk::{Disk, Open};
-use world::paged::Paged;
+use world::paged::{Damage, Paged};
 
 /// Names the generation in force.
 pub(super) const CURRENT: &str = "CURRENT";
@@ -25,9 +25,27 @@ const SMALL: usize = 4096;
 pub(super) struct Place {
     pub(super) disk: Disk,
     pub(super) number: u64,
+    /// Damage that the file's backend met, whatever redb made of the error.
+    damage: Damage,
+}
+
+/// An open generation. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Generation {
+    pub(super) place: Place,
+    pub(super) database: Arc<Database>,
+    pub(super) paged: Paged,
 }
 
 impl Place {
+    pub(super) fn new(disk: &Disk, number: u64) -> Place {
+        Place {
+            disk: disk.clone(),
+            number,
+            damage: Damage::default(),
+        }
+    }
+
     pub(super) fn name(&self) -> String {
         format!("state-{}.redb", self.number)
     }
@@ -37,13 +55,18 @@ impl Place {
     }
 
     /// Opens the database, or makes an empty one.
-    pub(super) fn open(&self, cache_bytes: usize) -> Result<Arc<Database>, StoreError> {
-        let paged = Paged::open(&self.disk, &self.name()).map_err(|e| self.io(e))?;
+    pub(super) fn open(&self, cache_bytes: usize) -> Result<Generation, StoreError> {
+        let paged = Paged::open_reporting(&self.disk, &self.name(), self.damage.clone())
+            .map_err(|e| self.io(e))?;
         let database = Database::builder()
             .set_cache_size(cache_bytes)
-            .create_with_backend(Paced::new(paged))
+            .create_with_backend(Paced::new(paged.clone()))
             .map_err(|e| self.redb(e))?;
-        Ok(Arc::new(database))
+        Ok(Generation {
+            place: self.clone(),
+            database: Arc::new(database),
+            paged,
+        })
     }
 
     /// Opens an existing generation and says what it covers.
@@ -51,8 +74,7 @@ impl Place {
         self.disk
             .open(&self.name(), Open::Read)
             .map_err(|e| self.io(e))?;
-        let database = self.open(cache_bytes)?;
-        let base = Base::view(self.clone(), database)?;
+        let base = Base::view(self.open(cache_bytes)?)?;
         let (stamp, totals) = base.stamp()?;
         Ok((base, stamp, totals))
     }
@@ -89,6 +111,10 @@ impl Place {
     }
 
     fn noted(&self, error: StoreError) -> StoreError {
+        let error = match (error, self.damage.get()) {
+            (StoreError::Io { path, .. }, Some(reason)) => StoreError::Damaged { path, reason },
+            (error, _) => error,
+        };
         if let StoreError::Damaged { reason, .. } = &error {
             let mut note = format!("{}\n{reason}", self.number);
             note.truncate(note.floor_char_boundary(SMALL));
@@ -181,12 +207,12 @@ pub(super) fn generations(disk: &Disk) -> Result<Vec<u64>, StoreError> {
 
 /// Commits a layer in key order, stamped, as one durable commit.
 pub(super) fn commit_layer(
-    place: &Place,
-    database: &Database,
+    generation: &Generation,
     layer: &Layer,
     meta: &Meta,
 ) -> Result<(), StoreError> {
-    let write = begin(place, database, Durability::Immediate)?;
+    let place = &generation.place;
+    let write = begin(generation, Durability::Immediate)?;
     {
         let mut rows = write.open_table(ROWS).map_err(|e| place.redb(e))?;
         for (key, change) in layer.iter() {
@@ -205,12 +231,12 @@ pub(super) fn commit_layer(
     write.commit().map_err(|e| place.redb(e))
 }
 
-fn begin(
-    place: &Place,
-    database: &Database,
-    durability: Durability,
-) -> Result<WriteTransaction, StoreError> {
-    let mut write = database.begin_write().map_err(|e| place.redb(e))?;
+fn begin(generation: &Generation, durability: Durability) -> Result<WriteTransaction, StoreError> {
+    let place = &generation.place;
+    let mut write = generation
+        .database
+        .begin_write()
+        .map_err(|e| place.redb(e))?;
     write
         .set_durability(durability)
         .map_err(|e| place.redb(e))?;
@@ -236,7 +262,7 @@ const FILL_BATCH: usize = 4 << 20;
 /// A generation being filled in key order. Dropped before `finish`, its file is removed.
 pub(super) struct Filling {
     pub(super) place: Place,
-    database: Option<Arc<Database>>,
+    generation: Option<Generation>,
     batch: Vec<(Bytes, Bytes)>,
     batch_bytes: usize,
     last_key: Option<Bytes>,
@@ -246,10 +272,10 @@ pub(super) struct Filling {
 impl Filling {
     pub(super) fn create(place: Place) -> Result<Filling, StoreError> {
         place.remove();
-        let database = place.open(FILL_CACHE)?;
+        let generation = place.open(FILL_CACHE)?;
         Ok(Filling {
             place,
-            database: Some(database),
+            generation: Some(generation),
             batch: Vec::new(),
             batch_bytes: 0,
             last_key: None,
@@ -274,13 +300,13 @@ impl Filling {
 
     fn commit(&mut self, meta: Option<&Meta>) -> Result<(), StoreError> {
         let place = &self.place;
-        let database = self.database.as_ref().expect("open until finished");
+        let generation = self.generation.as_ref().expect("open until finished");
         let durability = if meta.is_some() {
             Durability::Immediate
         } else {
             Durability::None
         };
-        let write = begin(place, database, durability)?;
+        let write = begin(generation, durability)?;
         {
             let mut rows = write.open_table(ROWS).map_err(|e| place.redb(e))?;
             for (key, value) in self.batch.drain(..) {
@@ -300,9 +326,8 @@ impl Filling {
         let meta = Meta::new(stamp.clone(), self.totals);
         self.commit(Some(&meta))?;
         // Closing trims the file, which grew by doubling.
-        drop(self.database.take());
-        let reopened = self.place.open(cache_bytes);
-        match reopened.and_then(|database| Base::view(self.place.clone(), database)) {
+        drop(self.generation.take());
+        match self.place.open(cache_bytes).and_then(Base::view) {
             Ok(base) => Ok(base),
             Err(error) => {
                 self.place.remove();
@@ -314,8 +339,8 @@ impl Filling {
 
 impl Drop for Filling {
     fn drop(&mut self) {
-        if let Some(database) = self.database.take() {
-            drop(database);
+        if let Some(generation) = self.generation.take() {
+            drop(generation);
             self.place.remove();
         }
     }
@@ -334,11 +359,4 @@ pub(super) fn read_meta(
     let meta: Meta = postcard::from_bytes(bytes.value())
         .map_err(|e| place.damaged(format_args!("its stamp does not decode: {e}")))?;
     Ok(meta.split())
-}
-
-pub(super) fn begin_read(
-    place: &Place,
-    database: &Database,
-) -> Result<redb::ReadTransaction, StoreError> {
-    database.begin_read().map_err(|e| place.redb(e))
 }

@@ -41,12 +41,7 @@ pub(super) fn find(disk: &Disk, cache_bytes: usize) -> Result<Found, StoreError>
     }
     let present = generations(disk)?;
     let next = present.iter().max().map_or(1, |highest| highest + 1);
-    let places = || {
-        present.iter().map(|&number| Place {
-            disk: disk.clone(),
-            number,
-        })
-    };
+    let places = || present.iter().map(|&number| Place::new(disk, number));
     let lost = |reason: String| {
         Ok(Found {
             state: State::Lost(reason),
@@ -69,10 +64,7 @@ pub(super) fn find(disk: &Disk, cache_bytes: usize) -> Result<Found, StoreError>
         }
         Some(Ok(Current::V1 { generation, index })) => (generation, index),
     };
-    let place = Place {
-        disk: disk.clone(),
-        number: generation,
-    };
+    let place = Place::new(disk, generation);
     let next = next.max(generation + 1);
     let state = if generation == 0 {
         State::Fresh

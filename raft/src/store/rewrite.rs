@@ -24,18 +24,22 @@ pub(super) fn rewrite(
         }
     }
     if filling.totals != expected {
-        return Err(base.place.damaged(format_args!(
+        return Err(base.generation.place.damaged(format_args!(
             "its rows ({:?}) are not those of its stamp ({expected:?})",
             filling.totals
         )));
     }
     let rewritten = filling.finish(&stamp, cache_bytes)?;
     if cancel.load(Ordering::Relaxed) {
-        let place = rewritten.place.clone();
+        let place = rewritten.generation.place.clone();
         drop(rewritten);
         place.remove();
         return Ok(None);
     }
-    Current::write(&base.place.disk, rewritten.place.number, stamp.index)?;
+    Current::write(
+        &base.generation.place.disk,
+        rewritten.generation.place.number,
+        stamp.index,
+    )?;
     Ok(Some(rewritten))
 }

@@ -101,7 +101,7 @@ pub(super) fn spool(
 ) -> Result<Option<Spool>, StoreError> {
     let (stamp, expected) = base.stamp()?;
     let id = world::entropy::random_u128();
-    let disk = base.place.disk.clone();
+    let disk = base.generation.place.disk.clone();
     let name = format!("{PREFIX}{id:032x}");
     let path = disk.path(&name);
     let io = |e| StoreError::from_io(&path, e);
@@ -155,7 +155,7 @@ pub(super) fn spool(
         }
     }
     if totals != expected {
-        return Err(base.place.damaged(format_args!(
+        return Err(base.generation.place.damaged(format_args!(
             "its rows ({totals:?}) are not those of its stamp ({expected:?})"
         )));
     }
@@ -274,7 +274,10 @@ impl Installed {
         let base = self.base.as_ref().expect("taken only by value");
         let (stamp, totals) = base.stamp()?;
         if stamp != self.stamp {
-            return Err(base.place.damaged("its stamp is not the snapshot's"));
+            return Err(base
+                .generation
+                .place
+                .damaged("its stamp is not the snapshot's"));
         }
         Ok((stamp, totals))
     }
@@ -288,7 +291,7 @@ impl Installed {
 impl Drop for Installed {
     fn drop(&mut self) {
         if let Some(base) = self.base.take() {
-            let place = base.place.clone();
+            let place = base.generation.place.clone();
             drop(base);
             place.remove();
         }

@@ -26,7 +26,10 @@ impl Dice {
 
 /// The seeds of a test: the one asked for, or a few.
 pub fn seeds(count: u64) -> std::ops::Range<u64> {
-    match std::env::var("MADSIM_TEST_SEED").ok().and_then(|s| s.parse::<u64>().ok()) {
+    match std::env::var("MADSIM_TEST_SEED")
+        .ok()
+        .and_then(|s| s.parse::<u64>().ok())
+    {
         Some(seed) => seed * 1000..seed * 1000 + count,
         None => 1..1 + count,
     }
@@ -54,7 +57,14 @@ pub fn options() -> StoreOptions {
 /// A disk whose jobs take (almost) no time outside the simulation too.
 pub fn sim_disk(name: &str, seed: u64) -> SimDisk {
     let latency = (Duration::ZERO, Duration::from_micros(100));
-    SimDisk::new(name, seed, SimDiskOptions { latency, ..SimDiskOptions::default() })
+    SimDisk::new(
+        name,
+        seed,
+        SimDiskOptions {
+            latency,
+            ..SimDiskOptions::default()
+        },
+    )
 }
 
 /// Opens a store that must not be lost.
@@ -85,7 +95,9 @@ pub fn content(rows: &Rows) -> Content {
     let mut from = Vec::new();
     loop {
         let found = rows.range(&from, &[], 7, 1000).expect("rows are readable");
-        let Some((key, _)) = found.last() else { return all };
+        let Some((key, _)) = found.last() else {
+            return all;
+        };
         from = [key, &[0][..]].concat();
         all.extend(found);
     }
@@ -94,7 +106,10 @@ pub fn content(rows: &Rows) -> Content {
 /// Applies one index that sets a few rows.
 pub fn apply(store: &mut Store, rows: &[(&str, &str)]) {
     for (key, value) in rows {
-        store.rows_mut().put(key.as_bytes(), value.as_bytes()).expect("put");
+        store
+            .rows_mut()
+            .put(key.as_bytes(), value.as_bytes())
+            .expect("put");
     }
     step(store);
 }
