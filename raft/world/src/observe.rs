@@ -24,7 +24,11 @@ pub struct Event {
 #[inline]
 pub fn observe(site: Site, kind: &'static str, fields: &[(&'static str, u64)]) {
     #[cfg(madsim)]
-    sink::emit(Event { site, kind, fields: fields.to_vec() });
+    sink::emit(Event {
+        site,
+        kind,
+        fields: fields.to_vec(),
+    });
     #[cfg(not(madsim))]
     let _ = (site, kind, fields);
 }

@@ -15,7 +15,11 @@ where
     }
     #[cfg(madsim)]
     {
-        let seed = std::env::var("MADSIM_TEST_SEED").ok().and_then(|s| s.parse().ok()).unwrap_or(1);
-        madsim::runtime::Runtime::with_seed_and_config(seed, madsim::Config::default()).block_on(body)
+        let seed = std::env::var("MADSIM_TEST_SEED")
+            .ok()
+            .and_then(|s| s.parse().ok())
+            .unwrap_or(1);
+        madsim::runtime::Runtime::with_seed_and_config(seed, madsim::Config::default())
+            .block_on(body)
     }
 }

@@ -22,12 +22,21 @@ impl Rng {
 }
 
 fn sim(seed: u64) -> SimDisk {
-    SimDisk::new("d", seed, SimDiskOptions { keep_stale: true, ..Default::default() })
+    SimDisk::new(
+        "d",
+        seed,
+        SimDiskOptions {
+            keep_stale: true,
+            ..Default::default()
+        },
+    )
 }
 
 fn open(sim: &SimDisk, damage: &Damage) -> Result<Database, redb::Error> {
     let paged = Paged::open_reporting(&sim.disk(), "state.redb", damage.clone())?;
-    Ok(Database::builder().set_cache_size(CACHE).create_with_backend(paged)?)
+    Ok(Database::builder()
+        .set_cache_size(CACHE)
+        .create_with_backend(paged)?)
 }
 
 /// One durable commit; the stamp is row 0.
@@ -111,7 +120,10 @@ fn crashes(seed: u64, rounds: u64, power: bool) -> u64 {
                 if let Some(doubtful) = in_doubt.take().filter(|doubtful| *doubtful == found) {
                     model = doubtful;
                 }
-                assert!(found == model, "seed {seed} round {round}: a commit was lost or mixed");
+                assert!(
+                    found == model,
+                    "seed {seed} round {round}: a commit was lost or mixed"
+                );
                 for _ in 0..rng.below(8) {
                     stamp += 1;
                     let rows = some_rows(&mut rng, stamp);
@@ -126,7 +138,11 @@ fn crashes(seed: u64, rounds: u64, power: bool) -> u64 {
                 }
                 handle = Some(db);
             }
-            Err(error) => assert!(sim.crashed(), "seed {seed} round {round}: {error} {:?}", damage.get()),
+            Err(error) => assert!(
+                sim.crashed(),
+                "seed {seed} round {round}: {error} {:?}",
+                damage.get()
+            ),
         }
         assert_eq!(damage.get(), None, "seed {seed} round {round}");
         sim.clear_faults();
@@ -163,7 +179,9 @@ fn filled(sim: &SimDisk) -> Model {
     let db = open(sim, &Damage::default()).unwrap();
     let mut model = Model::new();
     for stamp in 1..40u64 {
-        let rows: Model = (0..200).map(|i| (i * 40 + stamp, vec![stamp as u8; 1000])).collect();
+        let rows: Model = (0..200)
+            .map(|i| (i * 40 + stamp, vec![stamp as u8; 1000]))
+            .collect();
         commit(&db, &rows).unwrap();
         apply(&mut model, &rows);
     }
@@ -179,7 +197,9 @@ fn read_or_damage(sim: &SimDisk, model: &Model) -> bool {
             damage.get().is_some()
         }
         Err(error) => {
-            let what = damage.get().unwrap_or_else(|| panic!("damage was not reported: {error}"));
+            let what = damage
+                .get()
+                .unwrap_or_else(|| panic!("damage was not reported: {error}"));
             assert!(what.starts_with("/sim/d/state.redb: "), "{what}");
             true
         }
@@ -205,7 +225,8 @@ fn no_flipped_bit_is_ever_served() {
     let mut noticed = 0;
     for _ in 0..300 {
         sim.restore(&healthy);
-        let offset = FIRST_VERIFIED * BLOCK as u64 + rng.below((pages - FIRST_VERIFIED) * BLOCK as u64);
+        let offset =
+            FIRST_VERIFIED * BLOCK as u64 + rng.below((pages - FIRST_VERIFIED) * BLOCK as u64);
         assert!(sim.flip_bit(FILE, offset, rng.below(8) as u8));
         noticed += u64::from(read_or_damage(&sim, &model));
     }
@@ -241,7 +262,10 @@ fn stale_and_misdirected_blocks_are_noticed() {
     assert!(sim.make_stale("f", 3 + 5));
     let error = paged.read(5 * BLOCK as u64, &mut [0; BLOCK]).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidData);
-    assert!(error.to_string().contains("/sim/d/f: block 5 is damaged"), "{error}");
+    assert!(
+        error.to_string().contains("/sim/d/f: block 5 is damaged"),
+        "{error}"
+    );
     assert_eq!(paged.damage().get(), Some(error.to_string()));
 }
 
@@ -307,14 +331,20 @@ fn torn_sums_never_make_synced_blocks_unreadable() {
             for (block, value) in &synced {
                 let mut found = [0; BLOCK];
                 file.read(block * BLOCK as u64, &mut found).unwrap();
-                assert!(found == [*value; BLOCK], "seed {seed} round {round} block {block}");
+                assert!(
+                    found == [*value; BLOCK],
+                    "seed {seed} round {round} block {block}"
+                );
             }
             // As redb does: only blocks that nothing refers to are written.
             let mut new = BTreeMap::new();
             for _ in 0..30 {
                 let block = 1 + rng.below(blocks - 1);
-                if StorageBackend::len(&file).unwrap() == blocks * BLOCK as u64 && !synced.contains_key(&block) {
-                    file.write(block * BLOCK as u64, &[round + 1; BLOCK]).unwrap();
+                if StorageBackend::len(&file).unwrap() == blocks * BLOCK as u64
+                    && !synced.contains_key(&block)
+                {
+                    file.write(block * BLOCK as u64, &[round + 1; BLOCK])
+                        .unwrap();
                     new.insert(block, round + 1);
                 }
             }
@@ -339,7 +369,10 @@ fn the_scrub_tells_damage_from_what_a_crash_left() {
     paged.write(10 * BLOCK as u64, &[1; 100 * BLOCK]).unwrap();
     paged.sync_data().unwrap();
     let clean = paged.scrub(0, 150).unwrap();
-    assert_eq!((clean.checked, clean.next, clean.damaged.len()), (150, Some(150), 0));
+    assert_eq!(
+        (clean.checked, clean.next, clean.damaged.len()),
+        (150, Some(150), 0)
+    );
     assert_eq!(paged.scrub(150, 150).unwrap().next, None);
     // Rot in a block known good.
     assert!(sim.flip_bit("f", (3 + 20) * BLOCK as u64, 1));

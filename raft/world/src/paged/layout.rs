@@ -95,7 +95,10 @@ pub(super) fn decode_head(page: &Page) -> io::Result<u64> {
         return refuse("the first page is damaged".into());
     }
     if page[7] != VERSION {
-        return refuse(format!("format version {} is not known (this program knows {VERSION})", page[7]));
+        return refuse(format!(
+            "format version {} is not known (this program knows {VERSION})",
+            page[7]
+        ));
     }
     Ok(u64_at(page, 8))
 }
@@ -146,12 +149,20 @@ mod tests {
     #[test]
     fn the_bytes_on_disk_are_these() {
         let head = encode_head(0x0102_0304_0506_0708);
-        assert_eq!(head[..20], *b"HFPAGED\x01\x08\x07\x06\x05\x04\x03\x02\x01\xdb\x64\xe7\xbd");
+        assert_eq!(
+            head[..20],
+            *b"HFPAGED\x01\x08\x07\x06\x05\x04\x03\x02\x01\xdb\x64\xe7\xbd"
+        );
         assert_eq!(decode_head(&head).unwrap(), 0x0102_0304_0506_0708);
         let mut sums = [0; PER_GROUP as usize];
         sums[0] = 0x0a0b_0c0d;
         let page = encode_sums(7, 3, 9, &sums);
-        assert_eq!(page[4..28], [3, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0, 0xd, 0xc, 0xb, 0xa]);
+        assert_eq!(
+            page[4..28],
+            [
+                3, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0, 0xd, 0xc, 0xb, 0xa
+            ]
+        );
         assert_eq!(decode_sums(7, 3, &page), Some((9, Box::new(sums))));
         assert_eq!(decode_sums(7, 4, &page), None);
         assert_eq!(decode_sums(8, 3, &page), None);

@@ -187,11 +187,21 @@ impl Shared {
         // Both there and neither whole: at most one of them was being written.
         let zero = |page: &[u8]| page.iter().all(|b| *b == 0);
         if found.iter().all(Option::is_none) && !zero(even) && !zero(odd) {
-            return Err(self.damaged(format!("both pages of checksums of group {group} are damaged")));
+            return Err(self.damaged(format!(
+                "both pages of checksums of group {group} are damaged"
+            )));
         }
-        let newest = found.into_iter().flatten().max_by_key(|(number, _)| *number);
+        let newest = found
+            .into_iter()
+            .flatten()
+            .max_by_key(|(number, _)| *number);
         let (number, sums) = newest.unwrap_or((0, Box::new([0; PER_GROUP as usize])));
-        Ok(Group { number, unwritten: false, sums, good: Box::new([false; PER_GROUP as usize]) })
+        Ok(Group {
+            number,
+            unwritten: false,
+            sums,
+            good: Box::new([false; PER_GROUP as usize]),
+        })
     }
 
     /// Calls `with` on a group, loading it first if need be.
@@ -250,7 +260,13 @@ impl Shared {
             let data = &data[range];
             let sums: Vec<u32> = (block..)
                 .zip(data.chunks_exact(BLOCK))
-                .map(|(block, content)| if block < UNVERIFIED { 0 } else { layout::sum(self.id, block, content) })
+                .map(|(block, content)| {
+                    if block < UNVERIFIED {
+                        0
+                    } else {
+                        layout::sum(self.id, block, content)
+                    }
+                })
                 .collect();
             self.with_group(block / PER_GROUP, |group| {
                 let at = (block % PER_GROUP) as usize;
@@ -279,7 +295,10 @@ impl Shared {
 
     fn set_len(&self, len: u64) -> io::Result<()> {
         if !len.is_multiple_of(BLOCK as u64) {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "the length must be a multiple of 4096"));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "the length must be a multiple of 4096",
+            ));
         }
         let (before, after) = (layout::blocks_in(self.file.len()?), len / BLOCK as u64);
         let mut block = after;
@@ -303,7 +322,8 @@ impl Shared {
             if at * PER_GROUP < blocks {
                 group.number += 1;
                 let page: Page = layout::encode_sums(self.id, *at, group.number, &group.sums);
-                self.file.write_all_at(&page, layout::sums_offset(*at, group.number))?;
+                self.file
+                    .write_all_at(&page, layout::sums_offset(*at, group.number))?;
                 group.unwritten = false;
             }
         }

@@ -49,7 +49,11 @@ impl Paged {
     /// The blocks in [start, end), all of one group, that do not match; the others are noted as good.
     fn mismatches(&self, start: u64, end: u64) -> io::Result<Vec<u64>> {
         let mut content = vec![0; (end - start) as usize * BLOCK];
-        match self.0.file.read_exact_at(&mut content, layout::block_offset(start)) {
+        match self
+            .0
+            .file
+            .read_exact_at(&mut content, layout::block_offset(start))
+        {
             // The file was cut meanwhile.
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(Vec::new()),
             read => read?,
@@ -69,11 +73,15 @@ impl Paged {
     }
 
     fn note(&self, block: u64, found: &mut Scrubbed) -> io::Result<()> {
-        let was_good =
-            self.0.with_group(block / PER_GROUP, |group| group.good[(block % PER_GROUP) as usize])?;
+        let was_good = self.0.with_group(block / PER_GROUP, |group| {
+            group.good[(block % PER_GROUP) as usize]
+        })?;
         if was_good {
             found.damaged.push(block);
-            self.0.damage.report(&format!("{}: block {block} is damaged", self.0.path.display()));
+            self.0.damage.report(&format!(
+                "{}: block {block} is damaged",
+                self.0.path.display()
+            ));
         } else {
             found.suspect.push(block);
         }

@@ -312,7 +312,7 @@ impl SimFile {
             |state, injected| {
                 ok_unless(injected)?;
                 let now = lock(&self.inode).len();
-            if room(state, now, len) < len {
+                if room(state, now, len) < len {
                     return Err(ErrorKind::StorageFull.into());
                 }
                 lock(&self.inode).set_len(len);

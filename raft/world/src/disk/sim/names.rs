@@ -40,10 +40,9 @@ impl Change {
             Change::Create(name, file) => {
                 names.insert(name, Entry::File(file));
             }
-            Change::Rename(from, to, file) => {
-                if is(names.get(&from), &file) {
-                    names.remove(&from);
-                }
+            // Under whatever name it was: a rename before this one may have been lost.
+            Change::Rename(_, to, file) => {
+                names.retain(|_, entry| !is(Some(&*entry), &file));
                 names.insert(to, Entry::File(file));
             }
             Change::Remove(name, file) => {
