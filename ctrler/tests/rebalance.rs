@@ -144,7 +144,7 @@ proptest! {
 
 #[test]
 fn nobody_owns_anything_without_members() {
-    let none = rebalance(&vec![Some(1); 5], &BTreeSet::new(), &BTreeSet::from([2]));
+    let none = rebalance(&[Some(1); 5], &BTreeSet::new(), &BTreeSet::from([2]));
     assert_eq!(none, vec![None; 5]);
 }
 
