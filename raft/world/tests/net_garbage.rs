@@ -6,7 +6,7 @@ use bytes::Bytes;
 use net_common::*;
 use std::sync::Arc;
 use tokio::net::TcpStream;
-use tokio::time::Instant;
+use world::clock::now;
 use world::net::{CallError, HEADER, Head, Kind, Limits, Link, header};
 use world::testing::block_on_test;
 
@@ -114,7 +114,7 @@ fn a_silent_client_is_closed_after_the_hello_timeout() {
             ..Limits::default()
         };
         let server = serve(limits).await;
-        let started = Instant::now();
+        let started = now();
         let mut silent = TcpStream::connect(server.addr).await.unwrap();
         let mut slow = TcpStream::connect(server.addr).await.unwrap();
         send_raw(&mut slow, &frame(Kind::Hello, &hello(1).to_bytes())[..30]).await;
@@ -135,7 +135,7 @@ fn a_peer_silent_after_its_hello_is_closed_too() {
             ..Limits::default()
         };
         let server = serve(limits).await;
-        let started = Instant::now();
+        let started = now();
         let mut silent = raw(server.addr).await;
         assert!(ends_within(&mut silent, 5 * SECOND).await);
         assert!(started.elapsed() >= 350 * MS, "{:?}", started.elapsed());
@@ -183,7 +183,7 @@ fn connections_beyond_the_limit_are_closed_at_once_and_places_are_given_back() {
         drop(one);
         // The server learns of it in its own time.
         let link = link_to(server.addr, Limits::default());
-        let started = Instant::now();
+        let started = now();
         while link.call(ECHO, bytes(1), SECOND).await.is_err() {
             assert!(started.elapsed() < 5 * SECOND);
         }

@@ -8,7 +8,8 @@ use madsim::runtime::Handle;
 use net_common::*;
 use std::cell::Cell;
 use std::rc::Rc;
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
+use world::clock::now;
 use world::net::inject::{Passing, Verdict, set_judge};
 use world::net::{CallError, Kind, Limits, Link};
 use world::testing::block_on_test;
@@ -85,7 +86,7 @@ fn requests_and_replies_are_judged_too() {
         block_on_test(async move {
             let (server, link) = connected().await;
             let judged = first(kind, verdict);
-            let started = Instant::now();
+            let started = now();
             let answer = link.call(SLOW, bytes(1), SECOND).await;
             assert!(judged.get());
             assert_eq!(answer.is_ok(), answered, "{kind:?} {verdict:?}: {answer:?}");
@@ -129,14 +130,14 @@ fn a_healed_partition_is_noticed_within_two_seconds() {
                     net.clog_link(near_id, far_id);
                 }
                 // Long enough for the old stream to fall silent for up to ten seconds more.
-                let started = Instant::now();
+                let started = now();
                 while started.elapsed() < 20 * SECOND {
                     let failed = link.call(ECHO, bytes(1), SECOND).await;
                     assert!(failed.is_err());
                 }
                 net.unclog_link(far_id, near_id);
                 net.unclog_link(near_id, far_id);
-                let healed = Instant::now();
+                let healed = now();
                 while link.call(ECHO, bytes(1), SECOND).await.is_err() {}
                 assert!(healed.elapsed() < 2 * SECOND, "{:?}", healed.elapsed());
             }
@@ -172,7 +173,7 @@ fn a_name_is_resolved_afresh_at_each_connection() {
             Handle::current().kill(old);
             until("lost", || link.peer().is_none()).await;
             NetSim::current().add_dns_record("moved", "10.0.0.3".parse().unwrap());
-            let started = Instant::now();
+            let started = now();
             while link.call(ECHO, bytes(1), SECOND).await.is_err() {
                 assert!(started.elapsed() < 5 * SECOND);
             }

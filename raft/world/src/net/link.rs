@@ -11,10 +11,10 @@ use tokio::sync::{Semaphore, oneshot};
 use tokio::time::timeout;
 
 /// Answers "who am I" at each connection.
-pub(super) type SayHello = Arc<dyn Fn() -> Hello + Send + Sync>;
+pub type SayHello = Arc<dyn Fn() -> Hello + Send + Sync>;
 
 /// Judges the peer's hello.
-pub(super) type CheckHello = Arc<dyn Fn(&Hello) -> Result<(), String> + Send + Sync>;
+pub type CheckHello = Arc<dyn Fn(&Hello) -> Result<(), String> + Send + Sync>;
 
 /// What an answered call gets.
 pub(super) type Answer = Result<Bytes, CallError>;
@@ -185,8 +185,8 @@ impl Link {
     pub fn new(
         target: impl Into<String>,
         limits: Limits,
-        hello: Arc<dyn Fn() -> Hello + Send + Sync>,
-        check: Arc<dyn Fn(&Hello) -> Result<(), String> + Send + Sync>,
+        hello: SayHello,
+        check: CheckHello,
     ) -> Link {
         let shared = Shared {
             target: target.into(),

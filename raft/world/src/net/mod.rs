@@ -37,7 +37,7 @@ mod wire;
 
 pub use frame::{Frame, FrameError, HEADER, Head, Kind, MARK, header, take};
 pub use hello::{Hello, MAX_HELLO, PROTOCOL, common_protocol};
-pub use link::Link;
+pub use link::{CheckHello, Link, SayHello};
 pub use server::Server;
 
 use bytes::Bytes;

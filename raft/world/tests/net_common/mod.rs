@@ -8,7 +8,8 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
+use world::clock::now;
 use world::net::{
     BoxFuture, HEADER, Head, Hello, Kind, Limits, Link, PROTOCOL, Server, Service, header,
 };
@@ -138,7 +139,7 @@ impl Drop for Running {
 
 pub async fn serve_at(addr: &str, limits: Limits, room: Room) -> Running {
     // The address of a server just ended is free as soon as its tasks have been dropped.
-    let started = Instant::now();
+    let started = now();
     let server = loop {
         match Server::bind(addr, limits.clone()).await {
             Ok(server) => break server,
@@ -167,7 +168,7 @@ pub fn link_to(addr: SocketAddr, limits: Limits) -> Link {
 
 /// Waits until `done`, at most ten seconds.
 pub async fn until(what: &str, mut done: impl FnMut() -> bool) {
-    let started = Instant::now();
+    let started = now();
     while !done() {
         assert!(
             started.elapsed() < 10 * SECOND,
