@@ -32,6 +32,7 @@ pub use scrub::Scrubbed;
 use crate::disk::{Disk, File, Open};
 use layout::{PER_GROUP, Page, Sums};
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -207,13 +208,11 @@ impl Shared {
     /// Calls `with` on a group, loading it first if need be.
     fn with_group<T>(&self, group: u64, with: impl FnOnce(&mut Group) -> T) -> io::Result<T> {
         let mut groups = self.groups.write().unwrap_or_else(PoisonError::into_inner);
-        if !groups.contains_key(&group) {
-            groups.insert(group, self.load(group)?);
-        }
-        match groups.get_mut(&group) {
-            Some(group) => Ok(with(group)),
-            None => Err(io::Error::other("a group just loaded is gone")),
-        }
+        let group = match groups.entry(group) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(unknown) => unknown.insert(self.load(group)?),
+        };
+        Ok(with(group))
     }
 
     /// The sums of `count` blocks from `first`, all in one group.
@@ -282,7 +281,7 @@ impl Shared {
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         let (first, start) = (offset / BLOCK as u64, (offset % BLOCK as u64) as usize);
         let end = start + data.len();
-        if start == 0 && end % BLOCK == 0 {
+        if start == 0 && end.is_multiple_of(BLOCK) {
             return self.write_blocks(first, data);
         }
         let present = layout::blocks_in(self.file.len()?).saturating_sub(first);
@@ -354,7 +353,7 @@ impl redb::StorageBackend for Paged {
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
         let (first, start) = (offset / BLOCK as u64, (offset % BLOCK as u64) as usize);
         let end = start + out.len();
-        if start == 0 && end % BLOCK == 0 {
+        if start == 0 && end.is_multiple_of(BLOCK) {
             return self.0.read_blocks(first, out);
         }
         let mut whole = vec![0; end.next_multiple_of(BLOCK)];

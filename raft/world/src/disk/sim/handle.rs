@@ -170,7 +170,7 @@ impl Mount {
                 return Err(ErrorKind::IsADirectory.into());
             }
             if from != to {
-                state.names.rename(from, to, &file);
+                state.names.rename(to, &file);
             }
             Ok(())
         })

@@ -19,7 +19,8 @@ pub(super) enum Entry {
 enum Change {
     Mkdir(String),
     Create(String, Shared),
-    Rename(String, String, Shared),
+    /// To a name, from whichever the file has.
+    Rename(String, Shared),
     Remove(String, Shared),
 }
 
@@ -27,8 +28,10 @@ impl Change {
     /// The directory whose sync makes it durable.
     fn dir(&self) -> &str {
         match self {
-            Change::Mkdir(name) | Change::Create(name, _) | Change::Remove(name, _) => parent(name),
-            Change::Rename(_, to, _) => parent(to),
+            Change::Mkdir(name)
+            | Change::Create(name, _)
+            | Change::Remove(name, _)
+            | Change::Rename(name, _) => parent(name),
         }
     }
 
@@ -41,7 +44,7 @@ impl Change {
                 names.insert(name, Entry::File(file));
             }
             // Under whatever name it was: a rename before this one may have been lost.
-            Change::Rename(_, to, file) => {
+            Change::Rename(to, file) => {
                 names.retain(|_, entry| !is(Some(&*entry), &file));
                 names.insert(to, Entry::File(file));
             }
@@ -112,8 +115,8 @@ impl Names {
         file
     }
 
-    pub(super) fn rename(&mut self, from: &str, to: &str, file: &Shared) {
-        self.change(|| Change::Rename(from.to_string(), to.to_string(), file.clone()));
+    pub(super) fn rename(&mut self, to: &str, file: &Shared) {
+        self.change(|| Change::Rename(to.to_string(), file.clone()));
     }
 
     pub(super) fn remove(&mut self, name: &str, file: &Shared) {
