@@ -232,3 +232,28 @@ fn a_joint_membership_needs_both_majorities_and_learners_do_not_count() {
         "learners receive entries"
     );
 }
+
+#[test]
+fn a_candidate_whose_log_is_replaced_stands_no_more() {
+    // It was about to tell the others of entries that it does not have any longer.
+    let mut solo = Solo::new(3, &[1, 1, 1, 1], 2);
+    solo.campaign();
+    solo.receive(
+        2,
+        Message::PreVoteReply {
+            term: 3,
+            granted: true,
+        },
+    );
+    solo.step(Input::SnapshotReady(meta(2, 2)));
+    assert_eq!(solo.status().role, Role::Follower);
+    assert!(solo.persist().messages.is_empty());
+    solo.receive(
+        2,
+        Message::VoteReply {
+            term: 3,
+            granted: true,
+        },
+    );
+    assert_eq!(solo.status().role, Role::Follower);
+}
