@@ -1,0 +1,453 @@
+//! The client against servers that follow a script: lost answers, gaps, expired sessions, shards
+//! that moved, leaders that changed, callers that went away. In both worlds.
+
+use bytes::Bytes;
+use ctrler::config::{Config, Group};
+use kv::api::{Op, Outcome, Request, Response};
+use kv::client::{Client, ClientError, ClientOptions};
+use raft::session::{Refusal, Seq};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use world::net::{BoxFuture, Hello, Limits, Server, Service};
+use world::testing::block_on_test;
+
+const MS: Duration = Duration::from_millis(1);
+
+/// What a group does with the next write that reaches its leader, instead of just executing it.
+#[derive(Clone, Debug)]
+enum Twist {
+    /// Execute it, and never answer.
+    LoseAnswer,
+    /// Drop it, and never answer.
+    LoseRequest,
+    /// Execute it, and answer this.
+    ExecuteBut(Response),
+    /// Answer this, and do nothing.
+    Answer(Response),
+    /// Execute and answer after a while.
+    After(Duration),
+}
+
+#[derive(Default)]
+struct State {
+    rows: BTreeMap<Bytes, Vec<u8>>,
+    /// Session -> stored replies, in order.
+    sessions: BTreeMap<u64, Vec<Vec<Outcome>>>,
+    opened: u64,
+    leader: u64,
+    twists: VecDeque<Twist>,
+    /// Every write that reached the leader.
+    seen: Vec<Seq>,
+    /// Where the shard is instead of here.
+    gone: Option<Response>,
+    members: BTreeMap<u64, String>,
+}
+
+impl State {
+    fn write(&mut self, seq: Seq, ops: Vec<Op>) -> Response {
+        let Some(replies) = self.sessions.get_mut(&seq.session) else {
+            return Response::Refused(Refusal::SessionExpired);
+        };
+        let last = replies.len() as u64;
+        if seq.acked >= seq.seq {
+            return Response::Refused(Refusal::Malformed);
+        }
+        if seq.seq <= last {
+            return Response::Written(replies[seq.seq as usize - 1].clone());
+        }
+        if seq.seq > last + 1 {
+            return Response::Refused(Refusal::Gap(last));
+        }
+        let outcomes: Vec<Outcome> = ops
+            .into_iter()
+            .map(|op| match op {
+                Op::Append { key, value } => {
+                    let row = self.rows.entry(key).or_default();
+                    row.extend_from_slice(&value);
+                    Outcome::Written { len: row.len() as u64 }
+                }
+                Op::Put { key, value } => {
+                    self.rows.insert(key, value.to_vec());
+                    Outcome::Written { len: value.len() as u64 }
+                }
+                other => panic!("not in the script: {other:?}"),
+            })
+            .collect();
+        replies.push(outcomes.clone());
+        Response::Written(outcomes)
+    }
+}
+
+/// One member of the fake group 1 (or of a group it moved to).
+struct Member {
+    group: u64,
+    node: u64,
+    state: Arc<Mutex<State>>,
+}
+
+fn hello(group: u64, node: u64) -> Hello {
+    Hello {
+        protocol: world::net::PROTOCOL,
+        cluster: None,
+        group: Some(group),
+        node,
+        disk: 1,
+        boot: 1,
+        nonce: 1,
+        to: None,
+    }
+}
+
+fn answer(response: Response) -> BoxFuture<Bytes> {
+    let bytes = Bytes::from(postcard::to_stdvec(&response).expect("plain data"));
+    Box::pin(async move { bytes })
+}
+
+impl Service for Member {
+    fn welcome(&self, _peer: &Hello) -> Result<Hello, String> {
+        Ok(hello(self.group, self.node))
+    }
+    fn mail(&self, _peer: &Hello, _channel: u8, _body: Bytes) {}
+    fn call(&self, _peer: &Hello, _channel: u8, _deadline: Duration, body: Bytes) -> BoxFuture<Bytes> {
+        let request: Request = postcard::from_bytes(&body).expect("a request");
+        let mut state = self.state.lock().expect("no panic holds it");
+        if let Some(gone) = &state.gone {
+            return answer(gone.clone());
+        }
+        if state.leader != self.node {
+            let leader = state.members.get(&state.leader).map(|at| (state.leader, at.clone()));
+            return answer(Response::NotLeader(leader));
+        }
+        match request {
+            Request::Open { .. } => {
+                state.opened += 1;
+                let id = state.opened;
+                state.sessions.insert(id, Vec::new());
+                answer(Response::Session(id))
+            }
+            Request::Close { session, .. } => {
+                state.sessions.remove(&session);
+                answer(Response::Closed)
+            }
+            Request::Get { key, .. } => {
+                answer(Response::Value(state.rows.get(&key).map(|row| row.clone().into())))
+            }
+            Request::Write { seq, ops, .. } => {
+                state.seen.push(seq);
+                match state.twists.pop_front() {
+                    None => answer(state.write(seq, ops)),
+                    Some(Twist::LoseAnswer) => {
+                        state.write(seq, ops);
+                        Box::pin(std::future::pending())
+                    }
+                    Some(Twist::LoseRequest) => Box::pin(std::future::pending()),
+                    Some(Twist::ExecuteBut(response)) => {
+                        state.write(seq, ops);
+                        answer(response)
+                    }
+                    Some(Twist::Answer(response)) => answer(response),
+                    Some(Twist::After(pause)) => {
+                        let reply = state.write(seq, ops);
+                        let bytes = Bytes::from(postcard::to_stdvec(&reply).expect("plain data"));
+                        Box::pin(async move {
+                            tokio::time::sleep(pause).await;
+                            bytes
+                        })
+                    }
+                }
+            }
+            other => panic!("not in the script: {other:?}"),
+        }
+    }
+}
+
+/// A controller that answers queries.
+struct Ctrler(Arc<Mutex<Config>>);
+
+impl Service for Ctrler {
+    fn welcome(&self, _peer: &Hello) -> Result<Hello, String> {
+        Ok(hello(0, 1))
+    }
+    fn mail(&self, _peer: &Hello, _channel: u8, _body: Bytes) {}
+    fn call(&self, _peer: &Hello, _channel: u8, _deadline: Duration, body: Bytes) -> BoxFuture<Bytes> {
+        use ctrler::api::{Request, Response};
+        let response = match postcard::from_bytes::<Request>(&body).expect("a request") {
+            Request::Query(_) => Response::Config(self.0.lock().expect("no panic holds it").clone()),
+            other => panic!("not in the script: {other:?}"),
+        };
+        let bytes = Bytes::from(postcard::to_stdvec(&response).expect("plain data"));
+        Box::pin(async move { bytes })
+    }
+}
+
+/// Two groups of two members, one shard, owned by group 1.
+struct World {
+    config: Arc<Mutex<Config>>,
+    groups: BTreeMap<u64, Arc<Mutex<State>>>,
+    client: Client,
+}
+
+/// A free port in the real world; in the simulation every test has the machine to itself.
+async fn bind(number: u16) -> Server {
+    let any = if cfg!(madsim) { format!("127.0.0.1:{}", 7000 + number) } else { "127.0.0.1:0".into() };
+    Server::bind(&any, Limits::default()).await.expect("a free port")
+}
+
+async fn start(deadline: Duration) -> World {
+    let mut groups = BTreeMap::new();
+    let mut config = Config {
+        num: 1,
+        shards: vec![Some(1)],
+        holders: vec![Some(1)],
+        ..Config::default()
+    };
+    for group in [1, 2] {
+        let state = Arc::new(Mutex::new(State { leader: 1, ..State::default() }));
+        for node in [1, 2] {
+            let server = bind((group * 10 + node) as u16).await;
+            let at = server.local_addr().to_string();
+            state.lock().expect("new").members.insert(node, at);
+            let service = Arc::new(Member { group, node, state: state.clone() });
+            tokio::spawn(server.serve(service));
+        }
+        let servers = state.lock().expect("new").members.values().cloned().collect();
+        config.groups.insert(group, Group { servers, birth: u128::from(group) });
+        groups.insert(group, state);
+    }
+    let config = Arc::new(Mutex::new(config));
+    let server = bind(1).await;
+    let ctrlers = vec![server.local_addr().to_string()];
+    tokio::spawn(server.serve(Arc::new(Ctrler(config.clone()))));
+    let client = Client::new(ClientOptions { ctrlers, deadline });
+    World { config, groups, client }
+}
+
+impl World {
+    fn group(&self, group: u64) -> std::sync::MutexGuard<'_, State> {
+        self.groups[&group].lock().expect("no panic holds it")
+    }
+    fn twist(&self, twists: impl IntoIterator<Item = Twist>) {
+        self.group(1).twists.extend(twists);
+    }
+    fn row(&self, key: &str) -> String {
+        let state = self.group(1);
+        let row = state.rows.get(key.as_bytes()).cloned().unwrap_or_default();
+        String::from_utf8(row).expect("text")
+    }
+}
+
+const LONG: Duration = Duration::from_secs(30);
+
+#[test]
+fn writes_and_reads_go_through() {
+    block_on_test(async {
+        let world = start(LONG).await;
+        assert_eq!(world.client.get(b"a").await, Ok(None));
+        assert_eq!(world.client.put(b"a", b"1").await, Ok(()));
+        assert_eq!(world.client.append(b"a", b"2").await, Ok(2));
+        assert_eq!(world.client.get(b"a").await, Ok(Some(Bytes::from_static(b"12"))));
+        assert_eq!(world.group(1).opened, 1, "one session");
+    });
+}
+
+#[test]
+fn whatever_happens_to_an_append_it_is_there_once() {
+    block_on_test(async {
+        let unknown = Twist::ExecuteBut(Response::Unknown);
+        let not_leader = Twist::Answer(Response::NotLeader(None));
+        let moved = Response::WrongGroup { config: 1, owner: None };
+        for twists in [
+            vec![Twist::LoseAnswer],
+            vec![Twist::LoseRequest],
+            vec![unknown.clone()],
+            vec![Twist::Answer(Response::Unknown)],
+            vec![Twist::Answer(Response::Busy)],
+            vec![not_leader],
+            vec![Twist::Answer(Response::Refused(Refusal::Window))],
+            vec![Twist::Answer(Response::Refused(Refusal::Gap(0)))],
+            vec![Twist::Answer(moved)],
+            vec![Twist::Answer(Response::Malformed("?".into()))],
+            vec![unknown, Twist::LoseAnswer, Twist::Answer(Response::Busy)],
+        ] {
+            let world = start(LONG).await;
+            world.client.put(b"other", b"").await.expect("a session is open");
+            world.twist(twists.clone());
+            assert_eq!(world.client.append(b"a", b"x").await, Ok(1), "{twists:?}");
+            assert_eq!(world.client.append(b"a", b"y").await, Ok(2), "{twists:?}");
+            assert_eq!(world.row("a"), "xy", "{twists:?}");
+            assert_eq!(world.group(1).opened, 1, "the same session: {twists:?}");
+            if cfg!(madsim) {
+                // The ports of this round are taken.
+                break;
+            }
+        }
+    });
+}
+
+#[test]
+fn many_callers_share_one_stream_and_lose_nothing() {
+    block_on_test(async {
+        let world = start(LONG).await;
+        world.client.put(b"other", b"").await.expect("a session is open");
+        let busy = (0..50).map(|i| match i % 5 {
+            0 => Twist::Answer(Response::Busy),
+            1 => Twist::ExecuteBut(Response::Unknown),
+            _ => Twist::After(MS * 3),
+        });
+        world.twist(busy);
+        let callers: Vec<_> = (0..200u32)
+            .map(|i| {
+                let client = world.client.clone();
+                tokio::spawn(async move { client.append(b"a", format!("{i},").as_bytes()).await })
+            })
+            .collect();
+        for caller in callers {
+            assert!(caller.await.expect("no panic").is_ok());
+        }
+        let row = world.row("a");
+        let mut found: Vec<u32> =
+            row.trim_end_matches(',').split(',').map(|n| n.parse().expect("a number")).collect();
+        found.sort_unstable();
+        assert_eq!(found, (0..200).collect::<Vec<_>>());
+        let state = world.group(1);
+        assert!(state.seen.iter().all(|seq| seq.seq - seq.acked <= 256));
+        assert!(state.seen.iter().any(|seq| seq.seq - seq.acked > 10), "nothing was pipelined");
+    });
+}
+
+#[test]
+fn an_expired_session_makes_what_was_sent_unknown_and_the_next_write_opens_another() {
+    block_on_test(async {
+        let world = start(LONG).await;
+        world.client.put(b"a", b"1").await.expect("a session is open");
+        world.group(1).sessions.clear();
+        let result = world.client.append(b"a", b"x").await;
+        assert!(matches!(result, Err(ClientError::Unknown(_))), "{result:?}");
+        assert_eq!(world.row("a"), "1", "not sent again under another session");
+        assert_eq!(world.client.append(b"a", b"y").await, Ok(2));
+        assert_eq!(world.group(1).opened, 2);
+    });
+}
+
+#[test]
+fn a_shard_that_moved_is_followed_with_its_session() {
+    block_on_test(async {
+        let world = start(LONG).await;
+        world.client.put(b"a", b"1").await.expect("a session is open");
+        // Executed by group 1, unanswered; then the shard, its rows and its sessions move.
+        world.twist([Twist::ExecuteBut(Response::Unknown)]);
+        {
+            let (mut old, mut new) = (world.group(1), world.group(2));
+            new.sessions.clone_from(&old.sessions);
+            new.rows.clone_from(&old.rows);
+            new.opened = old.opened;
+            // The controllers do not know yet: the refusal alone says where it is.
+            old.gone = Some(Response::WrongGroup { config: 1, owner: Some(2) });
+        }
+        assert_eq!(world.client.append(b"a", b"2").await, Ok(2));
+        assert_eq!(world.client.get(b"a").await, Ok(Some(Bytes::from_static(b"12"))));
+        // And back, by a newer configuration.
+        {
+            let (mut old, mut new) = (world.group(1), world.group(2));
+            old.sessions.clone_from(&new.sessions);
+            old.rows.clone_from(&new.rows);
+            old.gone = None;
+            old.twists.clear();
+            new.gone = Some(Response::WrongGroup { config: 3, owner: None });
+            let mut config = world.config.lock().expect("no panic holds it");
+            config.num = 3;
+        }
+        assert_eq!(world.client.append(b"a", b"3").await, Ok(3));
+        assert_eq!(world.group(1).opened, 1, "one session all the time");
+    });
+}
+
+#[test]
+fn a_changed_leader_is_found_by_hint_and_without() {
+    block_on_test(async {
+        let world = start(LONG).await;
+        world.client.put(b"a", b"1").await.expect("a session is open");
+        world.group(1).leader = 2;
+        assert_eq!(world.client.append(b"a", b"2").await, Ok(2));
+        world.group(1).leader = 1;
+        assert_eq!(world.client.get(b"a").await, Ok(Some(Bytes::from_static(b"12"))));
+        assert_eq!(world.client.append(b"a", b"3").await, Ok(3));
+    });
+}
+
+#[test]
+fn when_time_is_over_the_caller_learns_whether_it_can_have_happened() {
+    block_on_test(async {
+        let world = start(MS * 300).await;
+        world.client.put(b"a", b"1").await.expect("a session is open");
+        // Refused each time: certainly no effect.
+        world.group(1).gone = Some(Response::Busy);
+        let refused = world.client.append(b"a", b"2").await;
+        assert!(matches!(refused, Err(ClientError::Unavailable(_))), "{refused:?}");
+        let read = world.client.get(b"a").await;
+        assert!(matches!(read, Err(ClientError::Unavailable(_))), "{read:?}");
+        // Sent and never answered. (The number of the refused one is used up first.)
+        world.group(1).gone = None;
+        assert_eq!(world.client.append(b"a", b"").await, Ok(1));
+        world.twist([Twist::LoseAnswer]);
+        let lost = world.client.append(b"a", b"3").await;
+        assert!(matches!(lost, Err(ClientError::Unknown(_))), "{lost:?}");
+        // The stream goes on, and neither is executed again.
+        let mut last = world.client.append(b"a", b"4").await;
+        for _ in 0..20 {
+            if last.is_ok() {
+                break;
+            }
+            last = world.client.append(b"a", b"").await;
+        }
+        assert!(last.is_ok(), "{last:?}");
+        assert!(["13", "134"].contains(&world.row("a").as_str()), "{}", world.row("a"));
+    });
+}
+
+#[test]
+fn a_dropped_call_stalls_nobody() {
+    block_on_test(async {
+        let world = start(LONG).await;
+        world.client.put(b"a", b"1").await.expect("a session is open");
+        world.twist([Twist::After(MS * 50), Twist::LoseRequest]);
+        for _ in 0..2 {
+            let call = world.client.append(b"a", b"x");
+            assert!(tokio::time::timeout(MS * 10, call).await.is_err());
+        }
+        let len = world.client.append(b"a", b"2").await.expect("the stream goes on");
+        assert_eq!(len, world.row("a").len() as u64);
+        assert!(world.row("a").len() <= 4, "{}", world.row("a"));
+        assert!(world.row("a").ends_with('2'));
+    });
+}
+
+#[test]
+fn what_is_too_large_is_refused_before_it_is_sent() {
+    block_on_test(async {
+        let world = start(LONG).await;
+        let large = vec![0; kv::api::MAX_VALUE + 1];
+        let refused = world.client.put(b"a", &large).await;
+        assert!(matches!(refused, Err(ClientError::Invalid(_))), "{refused:?}");
+        let refused = world.client.get(&large[..kv::api::MAX_KEY + 1]).await;
+        assert!(matches!(refused, Err(ClientError::Invalid(_))), "{refused:?}");
+        let many = vec![Op::Delete { key: Bytes::new() }; kv::api::MAX_BATCH + 1];
+        let refused = world.client.batch(many).await;
+        assert!(matches!(refused, Err(ClientError::Invalid(_))), "{refused:?}");
+        assert_eq!(world.group(1).opened, 0);
+        world.client.put(b"a", &large[1..]).await.expect("exactly the limit");
+        assert_eq!(world.row("a").len(), kv::api::MAX_VALUE);
+    });
+}
+
+#[test]
+fn a_closed_client_leaves_no_session_behind() {
+    block_on_test(async {
+        let world = start(LONG).await;
+        world.client.put(b"a", b"1").await.expect("a session is open");
+        world.client.close(LONG).await;
+        assert!(world.group(1).sessions.is_empty());
+        assert_eq!(world.client.append(b"a", b"2").await, Ok(2), "it can go on with a new one");
+    });
+}
