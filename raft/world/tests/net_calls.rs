@@ -159,7 +159,7 @@ fn large_bodies_pass_and_larger_ones_are_refused_here() {
         let link = link_to(server.addr, Limits::default());
         let large = Bytes::from(
             (0..8u32 << 20)
-                .map(|i| (i * 31 >> 7) as u8)
+                .map(|i| ((i * 31) >> 7) as u8)
                 .collect::<Vec<_>>(),
         );
         let calls: Vec<_> = (0..4)
