@@ -8,6 +8,7 @@ pub mod entropy;
 pub mod net;
 pub mod observe;
 pub mod paged;
+pub mod signal;
 pub mod testing;
 
 pub use observe::{Site, observe};
