@@ -118,10 +118,12 @@ pub fn init_tracing() -> Result<(), String> {
         })?,
         _ => EnvFilter::new("info"),
     };
-    let _ = tracing_subscriber::fmt()
+    // Colours are for people, not for files.
+    let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .try_init();
+        .with_ansi(ansi);
+    let _ = log.with_writer(std::io::stderr).try_init();
     Ok(())
 }
 
