@@ -257,3 +257,12 @@ fn a_candidate_whose_log_is_replaced_stands_no_more() {
     );
     assert_eq!(solo.status().role, Role::Follower);
 }
+
+#[test]
+fn nothing_behind_a_snapshot_is_applied_before_the_switch_is_durable() {
+    let mut solo = Solo::follower(3, &[1, 1, 1, 1], 2);
+    solo.step(Input::SnapshotReady(meta(2, 1)));
+    let out = solo.append(2, (4, 1), 4, &[]);
+    assert_eq!((solo.status().commit, out.apply_through), (4, None));
+    assert_eq!(solo.persist().apply_through, Some(4));
+}

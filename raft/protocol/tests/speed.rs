@@ -1,5 +1,7 @@
 //! What a core costs: `cargo test --release -p raft-protocol --test speed -- --ignored --nocapture`.
 
+#![allow(clippy::disallowed_methods)] // a test of real files and real time, outside the simulation
+
 mod support;
 
 use raft_protocol::*;

@@ -12,6 +12,8 @@
 //! A had sent it), `born ID`, `status`, `logs`. Mails are delivered in the order in which
 //! they were sent; `deliver` delivers what is under way, not what comes of it.
 
+#![allow(clippy::disallowed_methods)] // a test of real files and real time, outside the simulation
+
 mod support;
 
 use raft_protocol::*;

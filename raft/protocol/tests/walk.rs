@@ -5,6 +5,8 @@
 //! `RAFT_WALK_SEEDS=10000 cargo test -p raft-protocol --test walk` walks further,
 //! `RAFT_WALK_SEED=17` walks one seed and prints its transcript.
 
+#![allow(clippy::disallowed_methods)] // a test of real files and real time, outside the simulation
+
 mod support;
 
 use raft_protocol::*;
