@@ -1,0 +1,631 @@
+//! The machine of one group: what clients' operations do, and the bytes it keeps.
+
+use bytes::Bytes;
+use kv::api::{MAX_BATCH, MAX_KEY, MAX_VALUE, Op, Outcome, Request, Response, ShardState};
+use kv::machine::KvMachine;
+use kv::machine::chunk::{Chunk, Piece};
+use kv::machine::command::{Ack, Command, Enter};
+use kv::machine::notice::Notice;
+use kv::machine::query::{Page, Query};
+use kv::machine::state::{Counters, Cursor, Dead, Layout, Meta, Row, Run, ShardRow};
+use kv::machine::write::check_limits;
+use kv::mover::wire::{Answer, Ask, Party, What};
+use proptest::prelude::*;
+use raft::session::{Refusal, Seq};
+use raft::store::Rows;
+use raft::{At, Machine};
+use std::sync::Arc;
+
+struct One {
+    machine: KvMachine,
+    rows: Rows,
+    index: u64,
+}
+
+impl One {
+    fn unborn() -> One {
+        let machine = KvMachine::new(1, 1, Arc::new(Notice::default()));
+        One {
+            machine,
+            rows: Rows::in_memory(),
+            index: 0,
+        }
+    }
+
+    /// A group that owns the only shard.
+    fn new() -> One {
+        let mut one = One::unborn();
+        one.apply(&Command::Birth { id: 7 }.to_bytes());
+        let owners = vec![Run {
+            shards: 1,
+            owner: Some(1),
+        }];
+        let enter = Command::Enter(Enter {
+            num: 1,
+            owners,
+            births: vec![(1, 7)],
+        });
+        assert_eq!(Ack::from_bytes(&one.apply(&enter.to_bytes())), Ack::Done);
+        one
+    }
+
+    fn apply(&mut self, command: &[u8]) -> Bytes {
+        self.index += 1;
+        let at = At {
+            index: self.index,
+            term: 1,
+            time_ms: self.index,
+        };
+        self.machine
+            .apply(&mut self.rows, at, command)
+            .expect("rows in memory")
+    }
+
+    fn client(&mut self, command: &Command) -> Response {
+        postcard::from_bytes(&self.apply(&command.to_bytes())).expect("a response")
+    }
+
+    fn open(&mut self) -> u64 {
+        match self.client(&Command::Open { shard: 0 }) {
+            Response::Session(id) => id,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn write(&mut self, session: u64, seq: u64, ops: Vec<Op>) -> Response {
+        let seq = Seq {
+            session,
+            seq,
+            acked: seq - 1,
+        };
+        self.client(&Command::Write { shard: 0, seq, ops })
+    }
+
+    fn query(&self, query: &Query) -> Bytes {
+        self.machine
+            .read(&self.rows, &query.to_bytes())
+            .expect("rows in memory")
+    }
+
+    fn get(&self, key: &'static str) -> Option<Bytes> {
+        let query = Query::Get {
+            shard: 0,
+            key: key.into(),
+        };
+        match postcard::from_bytes(&self.query(&query)).expect("a response") {
+            Response::Value(value) => value,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn page(&self) -> Page {
+        postcard::from_bytes(&self.query(&Query::Page)).expect("a page")
+    }
+}
+
+fn put(key: &'static str, value: &'static str) -> Op {
+    Op::Put {
+        key: key.into(),
+        value: value.into(),
+    }
+}
+
+fn append(key: &'static str, value: &'static str) -> Op {
+    Op::Append {
+        key: key.into(),
+        value: value.into(),
+    }
+}
+
+fn cas(key: &'static str, expected: Option<&'static str>, value: Option<&'static str>) -> Op {
+    Op::CompareAndSet {
+        key: key.into(),
+        expected: expected.map(Bytes::from),
+        value: value.map(Bytes::from),
+    }
+}
+
+fn delete(key: &'static str) -> Op {
+    Op::Delete { key: key.into() }
+}
+
+#[test]
+fn operations_do_what_they_say() {
+    let mut one = One::new();
+    let s = one.open();
+    let mut seq = 0;
+    let mut run = |one: &mut One, op| {
+        seq += 1;
+        match one.write(s, seq, vec![op]) {
+            Response::Written(mut outcomes) if outcomes.len() == 1 => outcomes.remove(0),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(
+        run(&mut one, append("k", "ab")),
+        Outcome::Written { len: 2 }
+    );
+    assert_eq!(run(&mut one, append("k", "c")), Outcome::Written { len: 3 });
+    assert_eq!(one.get("k"), Some("abc".into()));
+    assert_eq!(run(&mut one, put("k", "x")), Outcome::Written { len: 1 });
+    assert_eq!(
+        run(&mut one, cas("k", Some("x"), Some("y"))),
+        Outcome::Swapped
+    );
+    let mismatch = Outcome::Mismatch {
+        exists: true,
+        actual: Some("y".into()),
+    };
+    assert_eq!(run(&mut one, cas("k", Some("x"), Some("z"))), mismatch);
+    assert_eq!(run(&mut one, cas("k", None, Some("z"))), mismatch);
+    assert_eq!(run(&mut one, cas("k", Some("y"), None)), Outcome::Swapped);
+    assert_eq!(one.get("k"), None);
+    let absent = Outcome::Mismatch {
+        exists: false,
+        actual: None,
+    };
+    assert_eq!(run(&mut one, cas("k", Some(""), Some("z"))), absent);
+    assert_eq!(run(&mut one, cas("k", None, Some(""))), Outcome::Swapped);
+    assert_eq!(one.get("k"), Some("".into()));
+    assert_eq!(
+        run(&mut one, delete("k")),
+        Outcome::Deleted { existed: true }
+    );
+    assert_eq!(
+        run(&mut one, delete("k")),
+        Outcome::Deleted { existed: false }
+    );
+    assert_eq!(one.get("k"), None);
+    let shard = &one.page().shards[0];
+    assert_eq!(
+        (shard.keys, shard.bytes, shard.state),
+        (0, 0, ShardState::Serving)
+    );
+}
+
+#[test]
+fn a_batch_is_all_or_nothing_and_sees_itself() {
+    let mut one = One::new();
+    let s = one.open();
+    let done = one.write(
+        s,
+        1,
+        vec![
+            put("a", "1"),
+            append("a", "2"),
+            cas("a", Some("12"), Some("3")),
+            delete("b"),
+            put("b", ""),
+        ],
+    );
+    let expected = vec![
+        Outcome::Written { len: 1 },
+        Outcome::Written { len: 2 },
+        Outcome::Swapped,
+        Outcome::Deleted { existed: false },
+        Outcome::Written { len: 0 },
+    ];
+    assert_eq!(done, Response::Written(expected));
+    let failed = one.write(s, 2, vec![put("a", "x"), cas("b", None, None), delete("a")]);
+    let mismatch = Outcome::Mismatch {
+        exists: true,
+        actual: Some("".into()),
+    };
+    assert_eq!(
+        failed,
+        Response::Written(vec![Outcome::Aborted, mismatch, Outcome::Aborted])
+    );
+    assert_eq!(
+        (one.get("a"), one.get("b")),
+        (Some("3".into()), Some("".into()))
+    );
+    let shard = &one.page().shards[0];
+    assert_eq!((shard.keys, shard.bytes), (2, 3));
+}
+
+#[test]
+fn limits_are_refused_with_a_reason() {
+    let key = |len: usize| Bytes::from(vec![b'k'; len]);
+    let put = |k: usize, v: usize| Op::Put {
+        key: key(k),
+        value: Bytes::from(vec![0; v]),
+    };
+    assert!(check_limits(&[put(MAX_KEY, MAX_VALUE)]).is_ok());
+    assert!(check_limits(&[put(MAX_KEY + 1, 0)]).is_err());
+    assert!(check_limits(&[put(1, MAX_VALUE + 1)]).is_err());
+    assert!(check_limits(&[put(1, MAX_VALUE), put(1, MAX_VALUE)]).is_err());
+    assert!(check_limits(&vec![put(1, 0); MAX_BATCH]).is_ok());
+    assert!(check_limits(&vec![put(1, 0); MAX_BATCH + 1]).is_err());
+    assert!(check_limits(&[]).is_err());
+
+    let mut one = One::new();
+    let s = one.open();
+    let refused = one.write(s, 1, vec![put(MAX_KEY + 1, 0)]);
+    assert!(matches!(refused, Response::Invalid(_)), "{refused:?}");
+    // It consumed nothing.
+    let half = Bytes::from(vec![b'v'; MAX_VALUE / 2 + 1]);
+    let append = Op::Append {
+        key: "k".into(),
+        value: half,
+    };
+    let len = MAX_VALUE as u64 / 2 + 1;
+    assert_eq!(
+        one.write(s, 1, vec![append.clone()]),
+        Response::Written(vec![Outcome::Written { len }])
+    );
+    let large = one.write(s, 2, vec![delete("other"), append]);
+    let Response::Written(outcomes) = large else {
+        panic!("{large:?}")
+    };
+    assert_eq!(outcomes[0], Outcome::Aborted);
+    assert!(matches!(outcomes[1], Outcome::TooLarge(_)));
+    assert_eq!(one.get("k").map(|v| v.len() as u64), Some(len));
+}
+
+#[test]
+fn a_repeated_write_gets_its_reply_and_does_nothing() {
+    let mut one = One::new();
+    let s = one.open();
+    let first = one.write(s, 1, vec![append("k", "a")]);
+    let digest = one.get("k");
+    assert_eq!(one.write(s, 1, vec![append("k", "a")]), first);
+    assert_eq!(one.get("k"), digest);
+    assert_eq!(
+        one.write(s, 3, vec![append("k", "c")]),
+        Response::Refused(Refusal::Gap(1))
+    );
+    assert_eq!(
+        one.write(99, 1, vec![append("k", "c")]),
+        Response::Refused(Refusal::SessionExpired)
+    );
+    // A compare that failed is not tried again, whatever the value is by now.
+    let failed = one.write(s, 2, vec![cas("k", Some("zz"), Some("y"))]);
+    let other = one.open();
+    one.write(other, 1, vec![put("k", "zz")]);
+    assert_eq!(
+        one.write(s, 2, vec![cas("k", Some("zz"), Some("y"))]),
+        failed
+    );
+    assert_eq!(one.get("k"), Some("zz".into()));
+    assert_eq!(
+        one.write(s, 1, vec![append("k", "a")]),
+        Response::Refused(Refusal::Stale)
+    );
+}
+
+#[test]
+fn nothing_is_served_before_birth_nor_before_the_first_configuration() {
+    let mut one = One::unborn();
+    assert_eq!(one.client(&Command::Open { shard: 0 }), Response::Busy);
+    let enter = Command::Enter(Enter {
+        num: 1,
+        owners: vec![Run {
+            shards: 1,
+            owner: Some(1),
+        }],
+        births: vec![(1, 7)],
+    });
+    assert!(matches!(
+        Ack::from_bytes(&one.apply(&enter.to_bytes())),
+        Ack::Refused(_)
+    ));
+    assert_eq!(
+        Ack::from_bytes(&one.apply(&Command::Birth { id: 7 }.to_bytes())),
+        Ack::Done
+    );
+    // The birth id is drawn once.
+    let again = one.apply(&Command::Birth { id: 8 }.to_bytes());
+    assert!(matches!(Ack::from_bytes(&again), Ack::Refused(_)));
+    assert_eq!(one.page().birth, Some(7));
+    let refused = Response::WrongGroup {
+        config: 0,
+        owner: None,
+    };
+    assert_eq!(one.client(&Command::Open { shard: 0 }), refused);
+}
+
+#[test]
+fn keys_of_other_shards_are_refused() {
+    let mut one = One::unborn();
+    one.apply(&Command::Birth { id: 7 }.to_bytes());
+    let owners = vec![Run {
+        shards: 2,
+        owner: Some(1),
+    }];
+    one.apply(
+        &Command::Enter(Enter {
+            num: 1,
+            owners,
+            births: vec![(1, 7)],
+        })
+        .to_bytes(),
+    );
+    let of = |key: &str| kv::slot::shard(key.as_bytes(), 2);
+    let (here, there): (Vec<&str>, Vec<&str>) =
+        ["a", "b", "c", "d"].iter().partition(|k| of(k) == 0);
+    let s = one.open();
+    assert!(matches!(
+        one.write(s, 1, vec![put(here[0], ""), put(there[0], "")]),
+        Response::Invalid(_)
+    ));
+    assert!(matches!(
+        one.write(s, 1, vec![put(here[0], "")]),
+        Response::Written(_)
+    ));
+    let query = Query::Get {
+        shard: 0,
+        key: there[0].into(),
+    };
+    let response: Response = postcard::from_bytes(&one.query(&query)).expect("a response");
+    assert!(matches!(response, Response::Invalid(_)));
+    // A shard that does not exist is nobody's.
+    let refused = Response::WrongGroup {
+        config: 1,
+        owner: None,
+    };
+    assert_eq!(one.client(&Command::Open { shard: 5 }), refused);
+}
+
+proptest! {
+    /// Whatever stands in the log, applying it ends with a reply.
+    #[test]
+    fn any_bytes_are_a_command_or_malformed(bytes in prop::collection::vec(any::<u8>(), 0..60)) {
+        let mut one = One::new();
+        one.apply(&bytes);
+        let _ = one.machine.read(&one.rows, &bytes).expect("rows in memory");
+        let mut unborn = One::unborn();
+        unborn.apply(&bytes);
+    }
+}
+
+fn hex<T: serde::Serialize>(value: &T) -> String {
+    postcard::to_stdvec(value)
+        .expect("plain data")
+        .iter()
+        .map(|b| format!("{b:02x}"))
+        .collect()
+}
+
+/// Bytes in logs: these lines are added to, and never changed.
+#[test]
+fn golden_commands() {
+    let seq = Seq {
+        session: 3,
+        seq: 300,
+        acked: 299,
+    };
+    let ops = vec![
+        put("k", "v"),
+        append("k", "v"),
+        delete("k"),
+        cas("k", None, Some("v")),
+    ];
+    let cursor = Cursor {
+        key: "kx".into(),
+        offset: 5,
+    };
+    let piece = Piece {
+        key: "kx".into(),
+        offset: 5,
+        value: "v".into(),
+    };
+    let chunk = Chunk {
+        pieces: vec![piece],
+        next: Some(Cursor {
+            key: "ky".into(),
+            offset: 0,
+        }),
+    };
+    let owners = vec![
+        Run {
+            shards: 10,
+            owner: Some(1),
+        },
+        Run {
+            shards: 2,
+            owner: None,
+        },
+    ];
+    let commands = [
+        (Command::Birth { id: 258 }, "008202"),
+        (Command::Level { level: 2 }, "0102"),
+        (Command::Open { shard: 9 }, "0209"),
+        (
+            Command::Close {
+                shard: 9,
+                session: 3,
+            },
+            "030903",
+        ),
+        (
+            Command::Write { shard: 9, seq, ops },
+            "040903ac02ab020400016b017601016b017602016b03016b00010176",
+        ),
+        (
+            Command::Enter(Enter {
+                num: 4,
+                owners,
+                births: vec![(1, 258)],
+            }),
+            "0504020a01010200010182 02",
+        ),
+        (Command::Freeze { shard: 9, num: 4 }, "060904"),
+        (
+            Command::Install {
+                shard: 9,
+                num: 4,
+                from: cursor,
+                chunk,
+            },
+            "0709 04 026b78 05 01 026b78 05 0176 01 026b79 00",
+        ),
+        (Command::Release { shard: 9, num: 4 }, "080904"),
+        (
+            Command::Sweep {
+                shard: 9,
+                incarnation: 4,
+            },
+            "090904",
+        ),
+    ];
+    for (command, golden) in commands {
+        assert_eq!(hex(&command), golden.replace(' ', ""), "{command:?}");
+        assert_eq!(Command::from_bytes(&command.to_bytes()), Some(command));
+    }
+    assert_eq!(hex(&Ack::Done), "00");
+    assert_eq!(hex(&Ack::Refused("x".into())), "010178");
+}
+
+/// Bytes in state files.
+#[test]
+fn golden_rows() {
+    fn check<T: Row + PartialEq + std::fmt::Debug>(row: T, golden: &str) {
+        let bytes = row.to_row();
+        let found: String = bytes.iter().map(|b| format!("{b:02x}")).collect();
+        assert_eq!(found, golden, "{row:?}");
+        assert_eq!(T::from_row(&bytes).expect("its own bytes"), row);
+    }
+    check(
+        Meta {
+            birth: Some(258),
+            level: 1,
+            config: 300,
+        },
+        "0001820201ac02",
+    );
+    check(
+        Counters {
+            keys: 2,
+            bytes: 300,
+        },
+        "0002ac02",
+    );
+    check(
+        Dead {
+            bytes: 300,
+            swept: "kx".into(),
+        },
+        "00ac02026b78",
+    );
+    check(
+        Layout {
+            owners: vec![Some(1), Some(1), None],
+            holders: vec![Some(1), Some(1), Some(2)],
+        },
+        "000202010101000202010101 0102".replace(' ', "").as_str(),
+    );
+    let mut row = ShardRow::arriving(4, 2);
+    row.cursor = Cursor {
+        key: "kx".into(),
+        offset: 5,
+    };
+    check(row, "00010400000102 00 026b7805".replace(' ', "").as_str());
+    assert!(Meta::from_row(&[9]).is_err());
+}
+
+/// Bytes between groups, and between clients and servers.
+#[test]
+fn golden_messages() {
+    let (from, to) = (Party { group: 2, birth: 5 }, Party { group: 1, birth: 6 });
+    let ask = |what| Ask {
+        from,
+        to,
+        num: 4,
+        what,
+    };
+    assert_eq!(
+        hex(&ask(What::Pull {
+            shard: 9,
+            from: Cursor::default()
+        })),
+        "0205010604 00090000".replace(' ', "")
+    );
+    assert_eq!(
+        hex(&ask(What::Installed { shards: vec![9] })),
+        "0205010604010109"
+    );
+    assert_eq!(
+        hex(&ask(What::Arrived { shards: vec![9] })),
+        "0205010604020109"
+    );
+    let answers = [
+        (
+            Answer::Rows(Chunk {
+                pieces: vec![],
+                next: None,
+            }),
+            "000000",
+        ),
+        (Answer::NotYet, "01"),
+        (Answer::Gone, "02"),
+        (Answer::Installed(vec![9]), "030109"),
+        (Answer::Noted, "04"),
+        (Answer::NotLeader(Some("a:1".into())), "050103613a31"),
+        (Answer::Refused("x".into()), "060178"),
+        (Answer::Busy, "07"),
+        (Answer::Malformed, "08"),
+    ];
+    for (answer, golden) in answers {
+        assert_eq!(hex(&answer), golden, "{answer:?}");
+        assert_eq!(Answer::from_bytes(&answer.to_bytes()), answer);
+    }
+    assert_eq!(Answer::from_bytes(&[200]), Answer::Malformed);
+    let requests = [
+        (
+            Request::Get {
+                shard: 9,
+                key: "k".into(),
+            },
+            "0009016b",
+        ),
+        (Request::Open { shard: 9 }, "0109"),
+        (
+            Request::Close {
+                shard: 9,
+                session: 3,
+            },
+            "020903",
+        ),
+        (
+            Request::Write {
+                shard: 9,
+                seq: Seq {
+                    session: 3,
+                    seq: 2,
+                    acked: 1,
+                },
+                ops: vec![put("k", "v")],
+            },
+            "03090302010100016b0176",
+        ),
+        (Request::Identify, "04"),
+        (Request::Status, "05"),
+    ];
+    for (request, golden) in requests {
+        assert_eq!(hex(&request), golden, "{request:?}");
+    }
+    let responses = [
+        (Response::Value(Some("v".into())), "00010176"),
+        (Response::Session(3), "0103"),
+        (Response::Closed, "02"),
+        (
+            Response::Written(vec![Outcome::Swapped, Outcome::Aborted]),
+            "03020205",
+        ),
+        (
+            Response::WrongGroup {
+                config: 4,
+                owner: Some(2),
+            },
+            "04040102",
+        ),
+        (Response::Refused(Refusal::Gap(2)), "050202"),
+        (Response::Invalid("x".into()), "060178"),
+        (Response::NotLeader(None), "0700"),
+        (Response::Busy, "08"),
+        (Response::Unknown, "09"),
+    ];
+    for (response, golden) in responses {
+        assert_eq!(hex(&response), golden, "{response:?}");
+    }
+}

@@ -1,0 +1,560 @@
+//! Several groups in one process, a controller that is a list, and a network that loses, repeats
+//! and delays. Groups are replicated logs that never lose an entry: consensus is not the subject.
+
+use bytes::Bytes;
+use ctrler::config::{Config, GroupId, Record, ShardId};
+use kv::api::{Request, Response, ShardState};
+use kv::machine::KvMachine;
+use kv::machine::command::{Ack, Command, Enter};
+use kv::machine::notice::Notice;
+use kv::machine::query::{Agenda, Page, Query};
+use kv::mover::plan::{self, Errand, Step};
+use kv::mover::wire::{Answer, Ask, Party, What};
+use raft::store::Rows;
+use raft::{At, Machine};
+use serde::de::DeserializeOwned;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Numbers from a seed (SplitMix64).
+pub struct Rng(pub u64);
+
+impl Rng {
+    pub fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+    pub fn below(&mut self, n: usize) -> usize {
+        (self.next() % n.max(1) as u64) as usize
+    }
+    pub fn chance(&mut self, percent: usize) -> bool {
+        self.below(100) < percent
+    }
+}
+
+/// One replica of a group.
+pub struct Member {
+    pub machine: KvMachine,
+    pub rows: Rows,
+    pub applied: usize,
+}
+
+/// A group: its log, and two members of which the second may lag.
+pub struct Group {
+    pub id: GroupId,
+    pub birth: u128,
+    pub log: Vec<(At, Bytes)>,
+    pub members: Vec<Member>,
+    pub down: bool,
+    time_ms: u64,
+}
+
+impl Group {
+    pub fn new(id: GroupId, birth: u128, time_ms: u64) -> Group {
+        let member = || Member {
+            machine: KvMachine::new(id, 1, Arc::new(Notice::default())),
+            rows: Rows::in_memory(),
+            applied: 0,
+        };
+        let mut group = Group {
+            id,
+            birth,
+            log: Vec::new(),
+            members: vec![member(), member()],
+            down: false,
+            time_ms,
+        };
+        group.commit(&Command::Birth { id: birth }, 1);
+        group
+    }
+
+    /// Commits a command; the first member applies it.
+    pub fn commit(&mut self, command: &Command, elapsed_ms: u64) -> Bytes {
+        self.time_ms += elapsed_ms;
+        let at = At {
+            index: self.log.len() as u64 + 1,
+            term: 1,
+            time_ms: self.time_ms,
+        };
+        self.log.push((at, command.to_bytes()));
+        self.catch_up(0)
+    }
+
+    /// Applies what a member has not applied; the last reply.
+    pub fn catch_up(&mut self, member: usize) -> Bytes {
+        let member = &mut self.members[member];
+        let mut reply = Bytes::new();
+        for (at, command) in &self.log[member.applied..] {
+            reply = member
+                .machine
+                .apply(&mut member.rows, *at, command)
+                .expect("rows in memory");
+        }
+        member.applied = self.log.len();
+        reply
+    }
+
+    /// A member starts again: everything it keeps in memory comes from its rows.
+    pub fn restart(&mut self, member: usize) {
+        let member = &mut self.members[member];
+        member.machine = KvMachine::new(self.id, 1, Arc::new(Notice::default()));
+        member.machine.load(&member.rows).expect("rows in memory");
+    }
+
+    pub fn read(&self, query: &Query) -> Bytes {
+        let member = &self.members[0];
+        member
+            .machine
+            .read(&member.rows, &query.to_bytes())
+            .expect("rows in memory")
+    }
+
+    pub fn ask<T: DeserializeOwned>(&self, query: &Query) -> T {
+        postcard::from_bytes(&self.read(query)).expect("the machine's own answer")
+    }
+
+    pub fn agenda(&self) -> Agenda {
+        self.ask(&Query::Agenda)
+    }
+
+    pub fn page(&self) -> Page {
+        self.ask(&Query::Page)
+    }
+
+    /// Shards that accept reads and writes here.
+    pub fn accepts(&self) -> Vec<ShardId> {
+        let serves = |s: &kv::api::ShardStatus| match s.state {
+            ShardState::Serving => true,
+            ShardState::Leaving => !s.frozen,
+            _ => false,
+        };
+        self.page()
+            .shards
+            .iter()
+            .filter(|s| serves(s))
+            .map(|s| s.shard)
+            .collect()
+    }
+
+    /// A client's request, served at once.
+    pub fn serve(&mut self, request: Request, elapsed_ms: u64) -> Response {
+        let bytes = match request {
+            Request::Get { shard, key } => self.read(&Query::Get { shard, key }),
+            Request::Open { shard } => self.commit(&Command::Open { shard }, elapsed_ms),
+            Request::Close { shard, session } => {
+                self.commit(&Command::Close { shard, session }, elapsed_ms)
+            }
+            Request::Write { shard, seq, ops } => {
+                self.commit(&Command::Write { shard, seq, ops }, elapsed_ms)
+            }
+            other => panic!("not a request of the model: {other:?}"),
+        };
+        postcard::from_bytes(&bytes).expect("the machine's own answer")
+    }
+}
+
+/// Something under way.
+#[derive(Clone, Debug)]
+pub enum Msg {
+    /// To `ask.to.group`.
+    Ask(Ask),
+    /// To `ask.from.group`.
+    Answer(Ask, Answer),
+    /// A command that a leader of the group has decided on.
+    Command(GroupId, Command),
+    /// To the controllers.
+    Report(GroupId, u64, bool),
+    /// A client's request, with the client's number and what it knew.
+    Request(usize, GroupId, Request, u64),
+    /// To the client.
+    Reply(usize, Request, Response, u64),
+}
+
+/// Everything.
+pub struct World {
+    pub rng: Rng,
+    pub groups: BTreeMap<GroupId, Group>,
+    pub configs: Vec<Config>,
+    pub records: BTreeMap<GroupId, Record>,
+    pub flying: Vec<Msg>,
+    pub events: Vec<String>,
+}
+
+impl World {
+    pub fn new(seed: u64, groups: u64, shards: usize) -> World {
+        let mut rng = Rng(seed);
+        let configs = vec![Config {
+            shards: vec![None; shards],
+            holders: vec![None; shards],
+            ..Config::default()
+        }];
+        // The clocks of groups have nothing in common.
+        let groups = (1..=groups)
+            .map(|id| {
+                (
+                    id,
+                    Group::new(id, u128::from(id) << 64, rng.next() % 10_000_000),
+                )
+            })
+            .collect();
+        World {
+            rng,
+            groups,
+            configs,
+            records: BTreeMap::new(),
+            flying: Vec::new(),
+            events: Vec::new(),
+        }
+    }
+
+    pub fn note(&mut self, event: String) {
+        self.events.push(event);
+    }
+
+    pub fn latest(&self) -> u64 {
+        self.configs.len() as u64 - 1
+    }
+
+    /// Adds a configuration with these owners; members are the owners and `also`.
+    pub fn configure(&mut self, owners: &[Option<GroupId>], also: &[GroupId]) {
+        let last = self.configs.last().expect("never empty").clone();
+        let num = last.num + 1;
+        let mut config = Config {
+            num,
+            shards: owners.to_vec(),
+            ..Config::default()
+        };
+        let holders = owners.iter().zip(&last.holders);
+        config.holders = holders.map(|(owner, before)| owner.or(*before)).collect();
+        for id in owners.iter().flatten().chain(also) {
+            let info = ctrler::config::Group {
+                servers: vec![format!("group-{id}:1")],
+                birth: self.groups[id].birth,
+            };
+            config.groups.insert(*id, info.clone());
+            let record = Record {
+                group: info,
+                settled: 0,
+                holds: false,
+                left: None,
+            };
+            self.records.entry(*id).or_insert(record).left = None;
+        }
+        for (id, record) in &mut self.records {
+            if !config.groups.contains_key(id) && record.left.is_none() {
+                record.left = Some(num);
+            }
+        }
+        self.note(format!(
+            "config {num}: {owners:?}, members {:?}",
+            config.groups.keys()
+        ));
+        self.configs.push(config);
+    }
+
+    fn party(&self, id: GroupId) -> Party {
+        Party {
+            group: id,
+            birth: self.records[&id].group.birth,
+        }
+    }
+
+    pub fn group(&mut self, id: GroupId) -> &mut Group {
+        self.groups.get_mut(&id).expect("a group of the model")
+    }
+
+    /// Commits a command in a group, unless it is down.
+    pub fn commit(&mut self, id: GroupId, command: &Command) -> Option<Bytes> {
+        let elapsed = self.rng.next() % 50;
+        let group = self.group(id);
+        if group.down {
+            return None;
+        }
+        let reply = group.commit(command, elapsed);
+        if !matches!(command, Command::Write { .. } | Command::Open { .. }) {
+            let ack = Ack::from_bytes(&reply);
+            self.note(format!("group {id}: {} -> {ack:?}", name(command)));
+        }
+        // The fast path: the new owner tells the old one, and this may be lost as well.
+        if let Command::Install {
+            shard, num, chunk, ..
+        } = command
+            && Ack::from_bytes(&reply) == Ack::Done
+            && chunk.next.is_none()
+        {
+            let before = &self.configs[*num as usize - 1];
+            if let Some(old) = before.holders[*shard as usize] {
+                let what = What::Arrived {
+                    shards: vec![*shard],
+                };
+                let ask = Ask {
+                    from: self.party(id),
+                    to: self.party(old),
+                    num: *num,
+                    what,
+                };
+                self.flying.push(Msg::Ask(ask));
+            }
+        }
+        Some(reply)
+    }
+
+    /// One attempt at an errand, as the mover makes it.
+    pub fn errand(&mut self, id: GroupId, errand: &Errand) {
+        if self.groups[&id].down {
+            return;
+        }
+        let agenda = self.groups[&id].agenda();
+        match errand {
+            Errand::Birth => unreachable!("groups of the model are born"),
+            Errand::Next { after } => {
+                let known = self.records.contains_key(&id);
+                if let Some(config) = self.configs.get(*after as usize + 1)
+                    && known
+                {
+                    let enter = Command::Enter(Enter::new(config));
+                    self.flying.push(Msg::Command(id, enter));
+                }
+            }
+            Errand::Report { through, holds } => {
+                self.flying.push(Msg::Report(id, *through, *holds));
+            }
+            Errand::Pull { shard, num, from } => {
+                if let Some(cursor) = plan::cursor(&agenda, *shard, *num) {
+                    let what = What::Pull {
+                        shard: *shard,
+                        from: cursor,
+                    };
+                    let ask = Ask {
+                        from: self.party(id),
+                        to: self.party(*from),
+                        num: *num,
+                        what,
+                    };
+                    self.flying.push(Msg::Ask(ask));
+                }
+            }
+            Errand::Confirm { to, num } => {
+                let Some(shards) = plan::given(&agenda, *to, *num) else {
+                    return;
+                };
+                if self.records[to].settled >= *num {
+                    for command in plan::releases(shards, *num) {
+                        self.flying.push(Msg::Command(id, command));
+                    }
+                } else {
+                    let what = What::Installed { shards };
+                    let ask = Ask {
+                        from: self.party(id),
+                        to: self.party(*to),
+                        num: *num,
+                        what,
+                    };
+                    self.flying.push(Msg::Ask(ask));
+                }
+            }
+            Errand::Sweep { shard, incarnation } => {
+                let (shard, incarnation) = (*shard, *incarnation);
+                self.flying
+                    .push(Msg::Command(id, Command::Sweep { shard, incarnation }));
+            }
+        }
+    }
+
+    pub fn errands(&self, id: GroupId) -> Vec<Errand> {
+        plan::plan(&self.groups[&id].agenda())
+    }
+
+    /// A question arrives.
+    fn asked(&mut self, ask: Ask) {
+        let id = ask.to.group;
+        let group = &self.groups[&id];
+        if group.down {
+            return;
+        }
+        let me = group.agenda().birth.map(|birth| Party { group: id, birth });
+        let query = match plan::judge(&ask, me) {
+            Step::Answer(answer) => return self.flying.push(Msg::Answer(ask, answer)),
+            Step::Query(query) => query,
+        };
+        let answer = match &ask.what {
+            What::Installed { .. } => Answer::Installed(group.ask(&query)),
+            What::Arrived { .. } => {
+                for command in plan::releases(group.ask(&query), ask.num) {
+                    self.flying.push(Msg::Command(id, command));
+                }
+                Answer::Noted
+            }
+            What::Pull { shard, .. } => match plan::pulled(group.ask(&query), *shard, ask.num) {
+                Ok(answer) => answer,
+                Err(freeze) => {
+                    self.flying.push(Msg::Command(id, freeze));
+                    Answer::Busy
+                }
+            },
+        };
+        self.flying.push(Msg::Answer(ask, answer));
+    }
+
+    /// An answer arrives.
+    fn answered(&mut self, ask: Ask, answer: Answer) {
+        let (id, num) = (ask.from.group, ask.num);
+        match (ask.what, answer) {
+            (What::Pull { shard, from }, Answer::Rows(chunk)) => {
+                let command = Command::Install {
+                    shard,
+                    num,
+                    from,
+                    chunk,
+                };
+                self.flying.push(Msg::Command(id, command));
+            }
+            (What::Installed { .. }, Answer::Installed(shards)) => {
+                for command in plan::releases(shards, num) {
+                    self.flying.push(Msg::Command(id, command));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Delivers a message. What is a client's comes back.
+    pub fn deliver(&mut self, msg: Msg) -> Option<Msg> {
+        match msg {
+            Msg::Ask(ask) => self.asked(ask),
+            Msg::Answer(ask, answer) => self.answered(ask, answer),
+            Msg::Command(id, command) => {
+                self.commit(id, &command);
+            }
+            Msg::Report(id, through, holds) => {
+                let record = self
+                    .records
+                    .get_mut(&id)
+                    .expect("only recorded groups report");
+                // Late reports say nothing new.
+                if through > record.settled {
+                    record.settled = through;
+                    record.holds = holds;
+                    self.note(format!("group {id} settled {through}, holds {holds}"));
+                }
+            }
+            Msg::Request(client, id, request, known) => {
+                if !self.groups[&id].down {
+                    let elapsed = self.rng.next() % 50;
+                    let response = self.group(id).serve(request.clone(), elapsed);
+                    self.note(format!(
+                        "group {id}: client {client} {} -> {response:?}",
+                        ask(&request)
+                    ));
+                    self.flying
+                        .push(Msg::Reply(client, request, response, known));
+                }
+            }
+            reply @ Msg::Reply(..) => return Some(reply),
+        }
+        None
+    }
+
+    /// A group that has handed over everything may be shut down.
+    pub fn may_shut_down(&self, id: GroupId) -> bool {
+        let complete = |r: &Record| r.left.is_some_and(|left| r.settled >= left) && !r.holds;
+        self.records.get(&id).is_some_and(complete) && !self.groups[&id].down
+    }
+
+    /// Never two owners: at no moment do two groups accept operations of one shard.
+    pub fn check_owners(&self) -> Result<(), String> {
+        let mut owners: BTreeMap<ShardId, GroupId> = BTreeMap::new();
+        for (id, group) in &self.groups {
+            for shard in group.accepts() {
+                if let Some(other) = owners.insert(shard, *id) {
+                    return Err(format!(
+                        "shard {shard} is served by groups {other} and {id}"
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Delivers everything and runs all errands, without loss, until nothing is owed anywhere.
+    pub fn finish(&mut self) {
+        for _ in 0..2000 {
+            for msg in std::mem::take(&mut self.flying) {
+                self.deliver(msg);
+            }
+            if self.at_rest() {
+                return;
+            }
+            for id in self.groups.keys().copied().collect::<Vec<_>>() {
+                for errand in self.errands(id) {
+                    self.errand(id, &errand);
+                }
+            }
+        }
+        panic!("never at rest: {:#?}", self.events);
+    }
+
+    /// Every group that takes part is in the latest configuration, owes nothing, has reported it,
+    /// and has swept what it gave.
+    pub fn at_rest(&self) -> bool {
+        self.records.iter().all(|(id, record)| {
+            let agenda = self.groups[id].agenda();
+            let settled = agenda.config == self.latest() && agenda.settled;
+            let done = settled && agenda.dead.is_empty() && record.settled == self.latest();
+            self.groups[id].down || done
+        })
+    }
+
+    /// Rows of copies that no shard of the group has.
+    pub fn stray_rows(&self, id: GroupId) -> usize {
+        let group = &self.groups[&id];
+        let live: Vec<_> = group
+            .page()
+            .shards
+            .iter()
+            .map(|s| (s.shard, s.incarnation))
+            .collect();
+        let all = group.members[0]
+            .rows
+            .range(&[0x04], &[], usize::MAX, usize::MAX);
+        let all = all.expect("rows in memory");
+        let copy = |key: &[u8]| {
+            let shard = u32::from_be_bytes(key[1..5].try_into().expect("four bytes"));
+            (
+                shard,
+                u64::from_be_bytes(key[5..13].try_into().expect("eight bytes")),
+            )
+        };
+        all.iter()
+            .filter(|(key, _)| key[0] == 4 || !live.contains(&copy(key)))
+            .count()
+    }
+}
+
+/// A command in one word or two.
+pub fn name(command: &Command) -> String {
+    match command {
+        Command::Enter(enter) => format!("Enter {}", enter.num),
+        Command::Install {
+            shard, num, chunk, ..
+        } => {
+            format!(
+                "Install {shard}@{num} {} rows, last {}",
+                chunk.pieces.len(),
+                chunk.next.is_none()
+            )
+        }
+        other => format!("{other:?}"),
+    }
+}
+
+fn ask(request: &Request) -> String {
+    match request {
+        Request::Write { shard, seq, .. } => format!("write {shard} {seq:?}"),
+        Request::Get { shard, .. } => format!("get {shard}"),
+        other => format!("{other:?}"),
+    }
+}
