@@ -355,10 +355,10 @@ fn damage_met_while_running_is_remembered() {
     block_on_test(async {
         let sim = sim_disk("a", 11);
         let mut store = open(&sim).await;
-        for n in 0..200u32 {
+        for n in 0..2000u32 {
             store
                 .rows_mut()
-                .put(&n.to_be_bytes(), &[0xab; 500])
+                .put(&n.to_be_bytes(), &[0xab; 2000])
                 .unwrap();
         }
         step(&mut store);
@@ -367,7 +367,6 @@ fn damage_met_while_running_is_remembered() {
         let Ok(Opened::Ready(store)) = Store::open(&sim.disk(), options()).await else {
             panic!("sound")
         };
-        let reads = sim.stats().reads;
         // Rot in a value of every block from the middle on.
         let bytes = sim.read("state-1.redb").unwrap();
         let values = bytes

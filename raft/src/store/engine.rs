@@ -4,80 +4,52 @@
 //! its own read transaction. Every job is a task of its own, so a dropped future loses nothing:
 //! the next call of [`Store::done`] takes its result in.
 
-use super::base::{Base, Meta};
-use super::generation::{Current, Place, commit_layer};
-use super::layer::Layer;
+use super::generation::{Current, Place};
+use super::jobs::{Outcome, Running, wait};
 use super::open::{State, find};
-use super::rewrite::rewrite;
 use super::rows::Rows;
-use super::spool::{Install, Installed, Spool, spool};
+use super::spool::{Install, Installed, Spool};
 use super::{Done, Opened, Pressure, Stamp, StoreError, StoreOptions, Totals};
 use raft_protocol::Configuration;
-use std::future::pending;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use tokio::task::JoinHandle;
+use world::clock::{Instant, now};
 use world::disk::Disk;
-
-/// A rewrite is repeated only after flushes brought this many times the live bytes, unless the
-/// file is twice as bad as allowed: random overwrites alone keep a copy-on-write tree near twice
-/// its live bytes, and copying it after every flush would cost more than it gains.
-const REWRITE_AFTER: u64 = 4;
-
-/// What a job on generations ends with.
-enum Outcome {
-    Flushed {
-        base: Base,
-        stamp: Stamp,
-        bytes: u64,
-    },
-    Rewritten {
-        base: Base,
-        bytes: u64,
-    },
-    Switched {
-        base: Base,
-        stamp: Stamp,
-        totals: Totals,
-        bytes: u64,
-    },
-    Cancelled,
-}
-
-struct Running<T> {
-    rewrite: bool,
-    handle: JoinHandle<Result<T, StoreError>>,
-    cancel: Arc<AtomicBool>,
-}
 
 /// The store. Owned by the apply task; methods that touch the disk run their own jobs.
 pub struct Store {
-    disk: Disk,
-    options: StoreOptions,
-    rows: Rows,
+    pub(super) disk: Disk,
+    pub(super) options: StoreOptions,
+    pub(super) rows: Rows,
     /// What the rows in memory cover (digest and count: see [`Store::stamp`]).
-    applied: Stamp,
-    durable: Stamp,
+    pub(super) applied: Stamp,
+    pub(super) durable: Stamp,
     /// The next generation's number.
-    next: u64,
-    running: Option<Running<Outcome>>,
-    spooling: Option<Running<Option<Spool>>>,
+    pub(super) next: u64,
+    pub(super) running: Option<Running<Outcome>>,
+    pub(super) spooling: Option<Running<Option<Spool>>>,
+    /// A step of the scrub, and from which block on.
+    pub(super) scrubbing: Option<Running<(u64, u64)>>,
+    /// Generation and block at which the scrub goes on, and when.
+    pub(super) scrub_at: (u64, u64),
+    pub(super) scrub_due: Instant,
     /// A snapshot is asked for that covers at least this index.
-    wanted: Option<u64>,
+    pub(super) wanted: Option<u64>,
     /// Alive while an install is under way.
-    installing: Weak<()>,
+    pub(super) installing: Weak<()>,
     /// Generations of a lost state, removed when another one is current.
-    leftover: Vec<Place>,
+    pub(super) leftover: Vec<Place>,
     /// Removal of what a switch left behind.
-    cleaning: Option<JoinHandle<()>>,
+    pub(super) cleaning: Option<JoinHandle<()>>,
     /// A job failed: nothing is started any more.
-    failed: bool,
+    pub(super) failed: bool,
     /// Bytes of the current generation file.
-    file_bytes: u64,
+    pub(super) file_bytes: u64,
     /// Bytes brought by flushes since the file was last rewritten.
-    flushed_bytes: u64,
+    pub(super) flushed_bytes: u64,
     /// File and live bytes right after the last rewrite or install: what a fresh file costs.
-    fresh: Option<(u64, u64)>,
+    pub(super) fresh: Option<(u64, u64)>,
 }
 
 impl Store {
@@ -105,6 +77,9 @@ impl Store {
             next: found.next,
             running: None,
             spooling: None,
+            scrubbing: None,
+            scrub_at: (0, 0),
+            scrub_due: now(),
             wanted: None,
             installing: Weak::new(),
             leftover: found.leftover,
@@ -222,6 +197,13 @@ impl Store {
                         return Ok(done);
                     }
                 }
+                ended = wait(&mut self.scrubbing) => {
+                    self.scrubbing = None;
+                    self.scrub_at = ended.inspect_err(|_| self.failed = true)?;
+                }
+                () = tokio::time::sleep_until(self.scrub_due), if self.may_scrub() => {
+                    self.start_scrub();
+                }
                 ended = wait(&mut self.spooling) => {
                     self.spooling = None;
                     let spooled = match ended {
@@ -302,6 +284,10 @@ impl Store {
             Some(_) => wait(&mut self.spooling).await?,
             None => None,
         };
+        if let Some(scrubbing) = &self.scrubbing {
+            scrubbing.cancel.store(true, Ordering::Relaxed);
+            wait(&mut self.scrubbing).await?;
+        }
         if let Some(cleaning) = self.cleaning.take() {
             let _ = cleaning.await;
         }
@@ -335,7 +321,10 @@ impl Store {
         }
     }
 
-    fn take_in(&mut self, ended: Result<Outcome, StoreError>) -> Result<Option<Done>, StoreError> {
+    pub(super) fn take_in(
+        &mut self,
+        ended: Result<Outcome, StoreError>,
+    ) -> Result<Option<Done>, StoreError> {
         let done = match ended.inspect_err(|_| self.failed = true)? {
             Outcome::Flushed { base, stamp, bytes } => {
                 debug_assert!(stamp.index > self.durable.index);
@@ -379,160 +368,5 @@ impl Store {
         };
         self.advance();
         Ok(done)
-    }
-
-    /// Starts what a snapshot that is asked for needs next.
-    fn advance(&mut self) {
-        let Some(index) = self.wanted else { return };
-        if self.failed || self.spooling.is_some() {
-            return;
-        }
-        match &self.rows.base {
-            Some(base) if self.durable.index >= index => {
-                // A view of its own: what is kept for reading changes with the next flush.
-                let generation = base.generation.clone();
-                let chunk_bytes = self.options.chunk_bytes;
-                let work =
-                    move |cancel: &AtomicBool| spool(&Base::view(generation)?, chunk_bytes, cancel);
-                self.spooling = Some(self.start(false, work));
-            }
-            _ if self.running.is_none() => self.start_flush(),
-            _ => {}
-        }
-    }
-
-    fn start_flush(&mut self) {
-        let stamp = self.stamp();
-        let meta = Meta::new(stamp.clone(), self.rows.totals);
-        let frozen = Arc::new(std::mem::take(&mut self.rows.overlay));
-        self.rows.frozen = Some(frozen.clone());
-        let cache = self.options.cache_bytes;
-        let current = self.rows.base.as_ref().map(|base| base.generation.clone());
-        let place = match &current {
-            Some(generation) => generation.place.clone(),
-            None => self.new_place(),
-        };
-        let work = move |_: &AtomicBool| {
-            let generation = match current {
-                Some(generation) => {
-                    commit_layer(&generation, &frozen, &meta)?;
-                    generation
-                }
-                None => {
-                    // The first generation, or the first after a loss: complete, then current.
-                    place.remove();
-                    let generation = place.open(cache)?;
-                    commit_layer(&generation, &frozen, &meta)?;
-                    Current::write(&place.disk, place.number, stamp.index)?;
-                    generation
-                }
-            };
-            drop(frozen);
-            let bytes = place.bytes()?;
-            let base = Base::view(generation)?;
-            Ok(Outcome::Flushed { base, stamp, bytes })
-        };
-        self.running = Some(self.start(false, work));
-    }
-
-    /// The file is more than twice its live bytes, and copying it would help.
-    fn rewrite_due(&self) -> bool {
-        if self.installing.strong_count() > 0
-            || self.spooling.is_some()
-            || self.wanted.is_some()
-            || self.rows.base.is_none()
-            || self.flushed_bytes == 0
-            || self.file_bytes <= self.options.rewrite_min_bytes
-        {
-            return false;
-        }
-        let live = self.rows.totals.bytes;
-        // Small rows cost more than their bytes even in a fresh file.
-        let attainable = match self.fresh {
-            Some((file, then)) if then > 0 => {
-                live.max((u128::from(live) * u128::from(file) / u128::from(then)) as u64)
-            }
-            _ => live,
-        };
-        self.file_bytes > 4 * attainable
-            || (self.file_bytes > 2 * attainable && self.flushed_bytes >= REWRITE_AFTER * live)
-    }
-
-    fn start_rewrite(&mut self) {
-        let Some(base) = self.rows.base.clone() else {
-            return;
-        };
-        let place = self.new_place();
-        let cache = self.options.cache_bytes;
-        let work = move |cancel: &AtomicBool| match rewrite(&base, place, cache, cancel)? {
-            Some(base) => Ok(Outcome::Rewritten {
-                bytes: base.generation.place.bytes()?,
-                base,
-            }),
-            None => Ok(Outcome::Cancelled),
-        };
-        self.running = Some(self.start(true, work));
-    }
-
-    fn new_place(&mut self) -> Place {
-        let place = Place::new(&self.disk, self.next);
-        self.next += 1;
-        place
-    }
-
-    fn start<T: Send + 'static>(
-        &self,
-        rewrite: bool,
-        work: impl FnOnce(&AtomicBool) -> Result<T, StoreError> + Send + 'static,
-    ) -> Running<T> {
-        let cancel = Arc::new(AtomicBool::new(false));
-        let (disk, flag) = (self.disk.clone(), cancel.clone());
-        let handle = tokio::spawn(async move { disk.job(move || work(&flag)).await });
-        Running {
-            rewrite,
-            handle,
-            cancel,
-        }
-    }
-
-    /// Another generation is current: frees the old one and removes what lies below, in the
-    /// background.
-    fn clean(&mut self, old: Option<Base>, overlay: Option<Layer>) {
-        let mut places = std::mem::take(&mut self.leftover);
-        places.extend(old.as_ref().map(|base| base.generation.place.clone()));
-        let disk = self.disk.clone();
-        self.cleaning = Some(tokio::spawn(async move {
-            let work = move || {
-                drop((overlay, old));
-                places.iter().for_each(Place::remove);
-            };
-            disk.job(work).await;
-        }));
-    }
-
-    fn refreshed(&mut self, bytes: u64) {
-        self.file_bytes = bytes;
-        self.flushed_bytes = 0;
-        self.fresh = Some((bytes, self.rows.totals.bytes));
-    }
-
-    fn stopped(&self) -> StoreError {
-        StoreError::Io {
-            path: self.disk.path(""),
-            source: std::io::Error::other("an earlier write failed"),
-        }
-    }
-}
-
-/// A job's end; pending for ever when there is none.
-async fn wait<T>(running: &mut Option<Running<T>>) -> Result<T, StoreError> {
-    match running {
-        Some(running) => (&mut running.handle).await.unwrap_or_else(|e| {
-            Err(StoreError::Io {
-                path: "state".into(),
-                source: std::io::Error::other(e),
-            })
-        }),
-        None => pending().await,
     }
 }

@@ -360,3 +360,7 @@ pub(super) fn read_meta(
         .map_err(|e| place.damaged(format_args!("its stamp does not decode: {e}")))?;
     Ok(meta.split())
 }
+
+#[cfg(test)]
+#[path = "format_tests.rs"]
+mod tests;

@@ -15,11 +15,13 @@
 mod base;
 mod engine;
 mod generation;
+mod jobs;
 mod layer;
 mod open;
 mod paced;
 mod rewrite;
 mod rows;
+mod scrub;
 mod spool;
 mod totals;
 
@@ -30,6 +32,7 @@ pub(crate) use totals::Totals;
 
 use raft_protocol::{Configuration, SnapshotMeta};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// What a state covers; stored in the same commit as the rows.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -70,8 +73,10 @@ pub struct StoreOptions {
     pub cache_bytes: usize,
     /// A generation file more than twice its live bytes and above this is rewritten.
     pub rewrite_min_bytes: u64,
-    /// Bytes of rows per snapshot chunk.
+    /// Bytes of a snapshot chunk.
     pub chunk_bytes: usize,
+    /// Pause between two steps (a MiB each) of the scrub that walks the current generation.
+    pub scrub_pause: Duration,
 }
 
 impl Default for StoreOptions {
@@ -82,6 +87,7 @@ impl Default for StoreOptions {
             cache_bytes: 64 << 20,
             rewrite_min_bytes: 64 << 20,
             chunk_bytes: 256 << 10,
+            scrub_pause: Duration::from_secs(5),
         }
     }
 }

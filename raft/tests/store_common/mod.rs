@@ -51,6 +51,7 @@ pub fn options() -> StoreOptions {
         cache_bytes: 1 << 20,
         rewrite_min_bytes: 1 << 40,
         chunk_bytes: 700,
+        scrub_pause: Duration::from_millis(5),
     }
 }
 

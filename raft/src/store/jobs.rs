@@ -1,0 +1,222 @@
+//! The jobs of a store: when one is due, what it does on the disk.
+
+use super::base::{Base, Meta};
+use super::engine::Store;
+use super::generation::{Current, Place, commit_layer};
+use super::layer::Layer;
+use super::rewrite::rewrite;
+use super::scrub::scrub;
+use super::spool::spool;
+use super::{Stamp, StoreError, Totals};
+use std::future::pending;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use tokio::task::JoinHandle;
+use world::clock::now;
+
+/// A rewrite is repeated only after flushes brought this many times the live bytes, unless the
+/// file is twice as bad as allowed: random overwrites alone keep a copy-on-write tree near twice
+/// its live bytes, and copying it after every flush would cost more than it gains.
+const REWRITE_AFTER: u64 = 4;
+
+/// What a job on generations ends with.
+pub(super) enum Outcome {
+    Flushed {
+        base: Base,
+        stamp: Stamp,
+        bytes: u64,
+    },
+    Rewritten {
+        base: Base,
+        bytes: u64,
+    },
+    Switched {
+        base: Base,
+        stamp: Stamp,
+        totals: Totals,
+        bytes: u64,
+    },
+    Cancelled,
+}
+
+pub(super) struct Running<T> {
+    pub(super) rewrite: bool,
+    pub(super) handle: JoinHandle<Result<T, StoreError>>,
+    pub(super) cancel: Arc<AtomicBool>,
+}
+
+impl Store {
+    /// Starts what a snapshot that is asked for needs next.
+    pub(super) fn advance(&mut self) {
+        let Some(index) = self.wanted else { return };
+        if self.failed || self.spooling.is_some() {
+            return;
+        }
+        match &self.rows.base {
+            Some(base) if self.durable.index >= index => {
+                // A view of its own: what is kept for reading changes with the next flush.
+                let generation = base.generation.clone();
+                let chunk_bytes = self.options.chunk_bytes;
+                let work =
+                    move |cancel: &AtomicBool| spool(&Base::view(generation)?, chunk_bytes, cancel);
+                self.spooling = Some(self.start(false, work));
+            }
+            _ if self.running.is_none() => self.start_flush(),
+            _ => {}
+        }
+    }
+
+    pub(super) fn start_flush(&mut self) {
+        let stamp = self.stamp();
+        let meta = Meta::new(stamp.clone(), self.rows.totals);
+        let frozen = Arc::new(std::mem::take(&mut self.rows.overlay));
+        self.rows.frozen = Some(frozen.clone());
+        let cache = self.options.cache_bytes;
+        let current = self.rows.base.as_ref().map(|base| base.generation.clone());
+        let place = match &current {
+            Some(generation) => generation.place.clone(),
+            None => self.new_place(),
+        };
+        let work = move |_: &AtomicBool| {
+            let generation = match current {
+                Some(generation) => {
+                    commit_layer(&generation, &frozen, &meta)?;
+                    generation
+                }
+                None => {
+                    // The first generation, or the first after a loss: complete, then current.
+                    place.remove();
+                    let generation = place.open(cache)?;
+                    commit_layer(&generation, &frozen, &meta)?;
+                    Current::write(&place.disk, place.number, stamp.index)?;
+                    generation
+                }
+            };
+            drop(frozen);
+            let bytes = place.bytes()?;
+            let base = Base::view(generation)?;
+            Ok(Outcome::Flushed { base, stamp, bytes })
+        };
+        self.running = Some(self.start(false, work));
+    }
+
+    pub(super) fn may_scrub(&self) -> bool {
+        self.scrubbing.is_none() && !self.failed
+    }
+
+    /// Verifies the next blocks of the current generation, off the hot path.
+    pub(super) fn start_scrub(&mut self) {
+        self.scrub_due = now() + self.options.scrub_pause;
+        let Some(base) = &self.rows.base else { return };
+        let generation = base.generation.clone();
+        let number = generation.place.number;
+        let start = if self.scrub_at.0 == number {
+            self.scrub_at.1
+        } else {
+            0
+        };
+        let work = move |cancel: &AtomicBool| Ok((number, scrub(&generation, start, cancel)?));
+        self.scrubbing = Some(self.start(false, work));
+    }
+
+    /// The file is more than twice its live bytes, and copying it would help.
+    pub(super) fn rewrite_due(&self) -> bool {
+        if self.installing.strong_count() > 0
+            || self.spooling.is_some()
+            || self.wanted.is_some()
+            || self.rows.base.is_none()
+            || self.flushed_bytes == 0
+            || self.file_bytes <= self.options.rewrite_min_bytes
+        {
+            return false;
+        }
+        let live = self.rows.totals.bytes;
+        // Small rows cost more than their bytes even in a fresh file.
+        let attainable = match self.fresh {
+            Some((file, then)) if then > 0 => {
+                live.max((u128::from(live) * u128::from(file) / u128::from(then)) as u64)
+            }
+            _ => live,
+        };
+        self.file_bytes > 4 * attainable
+            || (self.file_bytes > 2 * attainable && self.flushed_bytes >= REWRITE_AFTER * live)
+    }
+
+    pub(super) fn start_rewrite(&mut self) {
+        let Some(base) = self.rows.base.clone() else {
+            return;
+        };
+        let place = self.new_place();
+        let cache = self.options.cache_bytes;
+        let work = move |cancel: &AtomicBool| match rewrite(&base, place, cache, cancel)? {
+            Some(base) => Ok(Outcome::Rewritten {
+                bytes: base.generation.place.bytes()?,
+                base,
+            }),
+            None => Ok(Outcome::Cancelled),
+        };
+        self.running = Some(self.start(true, work));
+    }
+
+    pub(super) fn new_place(&mut self) -> Place {
+        let place = Place::new(&self.disk, self.next);
+        self.next += 1;
+        place
+    }
+
+    pub(super) fn start<T: Send + 'static>(
+        &self,
+        rewrite: bool,
+        work: impl FnOnce(&AtomicBool) -> Result<T, StoreError> + Send + 'static,
+    ) -> Running<T> {
+        let cancel = Arc::new(AtomicBool::new(false));
+        let (disk, flag) = (self.disk.clone(), cancel.clone());
+        let handle = tokio::spawn(async move { disk.job(move || work(&flag)).await });
+        Running {
+            rewrite,
+            handle,
+            cancel,
+        }
+    }
+
+    /// Another generation is current: frees the old one and removes what lies below, in the
+    /// background.
+    pub(super) fn clean(&mut self, old: Option<Base>, overlay: Option<Layer>) {
+        let mut places = std::mem::take(&mut self.leftover);
+        places.extend(old.as_ref().map(|base| base.generation.place.clone()));
+        let disk = self.disk.clone();
+        self.cleaning = Some(tokio::spawn(async move {
+            let work = move || {
+                drop((overlay, old));
+                places.iter().for_each(Place::remove);
+            };
+            disk.job(work).await;
+        }));
+    }
+
+    pub(super) fn refreshed(&mut self, bytes: u64) {
+        self.file_bytes = bytes;
+        self.flushed_bytes = 0;
+        self.fresh = Some((bytes, self.rows.totals.bytes));
+    }
+
+    pub(super) fn stopped(&self) -> StoreError {
+        StoreError::Io {
+            path: self.disk.path(""),
+            source: std::io::Error::other("an earlier write failed"),
+        }
+    }
+}
+
+/// A job's end; pending for ever when there is none.
+pub(super) async fn wait<T>(running: &mut Option<Running<T>>) -> Result<T, StoreError> {
+    match running {
+        Some(running) => (&mut running.handle).await.unwrap_or_else(|e| {
+            Err(StoreError::Io {
+                path: "state".into(),
+                source: std::io::Error::other(e),
+            })
+        }),
+        None => pending().await,
+    }
+}
