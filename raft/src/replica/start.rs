@@ -48,6 +48,14 @@ impl<M: Machine> Replica<M> {
         let (log, recovered) = disk
             .job(move || Log::open(&opened, owner, log_options, &covered))
             .await?;
+        if recovered.fresh && identity.born {
+            // It may have promised what the log held; empty-handed it must not go on.
+            return Err(Fatal::Other(format!(
+                "{}: the log is gone, although this member has had its vote: put the directory \
+                 back as it was",
+                disk.path("log").display()
+            )));
+        }
         report(group, node, &recovered);
         // A lost state is replayed from a log that still begins at its beginning.
         let state_lost = recovered.base.index > stamp.index;
