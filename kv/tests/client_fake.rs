@@ -7,6 +7,7 @@ use kv::api::{Op, Outcome, Request, Response};
 use kv::client::{Client, ClientError, ClientOptions};
 use raft::session::{Refusal, Seq};
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use world::net::{BoxFuture, Hello, Limits, Server, Service};
@@ -188,10 +189,16 @@ struct World {
     client: Client,
 }
 
-/// A free port in the real world; in the simulation every test has the machine to itself.
-async fn bind(number: u16) -> Server {
-    let any = if cfg!(madsim) { format!("127.0.0.1:{}", 7000 + number) } else { "127.0.0.1:0".into() };
-    Server::bind(&any, Limits::default()).await.expect("a free port")
+/// A server on the next free port, in both worlds.
+async fn bind() -> Server {
+    static NEXT: AtomicU16 = AtomicU16::new(21_000);
+    for _ in 0..1000 {
+        let port = NEXT.fetch_add(1, Ordering::Relaxed);
+        if let Ok(server) = Server::bind(&format!("127.0.0.1:{port}"), Limits::default()).await {
+            return server;
+        }
+    }
+    panic!("no free port");
 }
 
 async fn start(deadline: Duration) -> World {
@@ -205,7 +212,7 @@ async fn start(deadline: Duration) -> World {
     for group in [1, 2] {
         let state = Arc::new(Mutex::new(State { leader: 1, ..State::default() }));
         for node in [1, 2] {
-            let server = bind((group * 10 + node) as u16).await;
+            let server = bind().await;
             let at = server.local_addr().to_string();
             state.lock().expect("new").members.insert(node, at);
             let service = Arc::new(Member { group, node, state: state.clone() });
@@ -216,7 +223,7 @@ async fn start(deadline: Duration) -> World {
         groups.insert(group, state);
     }
     let config = Arc::new(Mutex::new(config));
-    let server = bind(1).await;
+    let server = bind().await;
     let ctrlers = vec![server.local_addr().to_string()];
     tokio::spawn(server.serve(Arc::new(Ctrler(config.clone()))));
     let client = Client::new(ClientOptions { ctrlers, deadline });
@@ -277,10 +284,6 @@ fn whatever_happens_to_an_append_it_is_there_once() {
             assert_eq!(world.client.append(b"a", b"y").await, Ok(2), "{twists:?}");
             assert_eq!(world.row("a"), "xy", "{twists:?}");
             assert_eq!(world.group(1).opened, 1, "the same session: {twists:?}");
-            if cfg!(madsim) {
-                // The ports of this round are taken.
-                break;
-            }
         }
     });
 }

@@ -50,12 +50,15 @@ pub async fn watch(
                 return;
             }
         };
+        // Waiting for a child closes its standard input, so it is held here.
+        let stdin = child.stdin.take();
         let pid = child.id().unwrap_or(0);
         let _ = news.send(News::Started(number, pid)).await;
         let since = now();
         let ended = tokio::select! {
             biased;
             _ = &mut stop => {
+                drop(stdin);
                 end(child, &server.name, &news).await;
                 return;
             }
@@ -111,9 +114,8 @@ async fn run(child: &mut Child, name: &str, dir: &Disk) -> io::Result<ExitStatus
     }
 }
 
-/// Stops a child: the end of its standard input asks it to.
+/// Waits for a child to stop, as the end of its standard input has asked it to.
 async fn end(mut child: Child, name: &str, news: &mpsc::Sender<News>) {
-    drop(child.stdin.take());
     if tokio::time::timeout(STOP_PATIENCE, child.wait()).await.is_err() {
         let seconds = STOP_PATIENCE.as_secs();
         let _ = news.send(News::Said(format!("{name} did not stop within {seconds} s: killed"))).await;
