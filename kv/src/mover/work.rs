@@ -202,11 +202,6 @@ impl Work {
             match work.pull_from(shard, num, from, cursor).await {
                 Ok(()) => {
                     info!(group = work.mover.group, shard, num, from, "arrived");
-                    // The fast path; the old owner asks by itself when this is lost.
-                    let what = What::Arrived {
-                        shards: vec![shard],
-                    };
-                    let _ = work.mover.peers.ask(work.me(), from, num, what).await;
                     return;
                 }
                 Err(reason) => {
@@ -234,7 +229,18 @@ impl Work {
                 chunk,
             };
             let work = self.clone();
-            let installing = tokio::spawn(async move { work.propose(command).await });
+            let last = next.is_none();
+            // A task of its own: with the last rows the errand is over, and this one with it.
+            let installing = tokio::spawn(async move {
+                let ack = work.propose(command).await?;
+                if last && ack == Ack::Done {
+                    // The fast path; the old owner asks by itself when this is lost.
+                    let shards = vec![shard];
+                    let what = What::Arrived { shards };
+                    let _ = work.mover.peers.ask(work.me(), from, num, what).await;
+                }
+                Ok::<Ack, String>(ack)
+            });
             let fetched = match &next {
                 Some(next) => Some(self.fetch(shard, num, from, next).await),
                 None => None,

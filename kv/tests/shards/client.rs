@@ -1,6 +1,7 @@
 //! A pipelining client of one shard that knows what every answer must be.
 
-use super::world::{Msg, Rng};
+use super::group::Rng;
+use super::world::Msg;
 use bytes::Bytes;
 use ctrler::config::{GroupId, ShardId};
 use kv::api::{Op, Outcome, Request, Response};

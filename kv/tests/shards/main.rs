@@ -1,6 +1,9 @@
 //! Shards on the move: a random walk over several groups, and named schedules.
 
 mod client;
-mod named;
+mod group;
+mod rules;
+mod steps;
 mod walk;
 mod world;
+mod wounds;

@@ -3,7 +3,8 @@
 //! the end is always reachable.
 
 use super::client::Client;
-use super::world::{Msg, Rng, World};
+use super::group::Rng;
+use super::world::{Msg, World};
 use ctrler::config::GroupId;
 use kv::api::{Request, Response};
 use kv::machine::command::{Command, Enter};
@@ -146,7 +147,7 @@ impl Walk {
     /// Nothing is lost any more: everything must come to its end.
     fn finish(&mut self) -> Result<(), String> {
         self.configure(true);
-        for _ in 0..3000 {
+        for _ in 0..800 {
             for msg in std::mem::take(&mut self.world.flying) {
                 self.deliver(msg)?;
                 self.world.check_owners()?;

@@ -1,0 +1,4 @@
+//! The machine of one group.
+
+mod golden;
+mod operations;
