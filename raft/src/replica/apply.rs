@@ -111,6 +111,12 @@ impl<M: Machine> Applier<M> {
         if excess > 0.0 {
             sleep(MAX_PAUSE.mul_f32(excess.min(1.0))).await;
         }
+        // At the hard limit nothing is applied until the flush is through.
+        while self.store.full() {
+            self.store.maybe_flush(true);
+            let done = self.store.done().await?;
+            self.done(done);
+        }
         let mut bytes = 0;
         let mut replies = Vec::new();
         for Committed { entry, waiter } in batch {

@@ -197,7 +197,7 @@ impl<M: Machine> Replica<M> {
     /// cannot be read, is dropped: consensus repeats what matters.
     pub fn mail(&self, peer: &Hello, body: Bytes) {
         let shared = &self.shared;
-        if peer.group != Some(shared.options.group) || peer.node == 0 {
+        if !meet::on_record(shared, peer) {
             return;
         }
         match decode::<Mail>(&body) {

@@ -80,7 +80,8 @@ pub(super) fn welcome(shared: &Arc<Shared>, peer: &Hello) -> Result<Hello, Strin
              group {own_group}"
         ));
     }
-    // A member of our own group: its disk and boot are remembered, durably, before it is heard.
+    // A member of our own group: its disk and boot are recorded, durably, before it is heard
+    // (see `on_record`).
     if peer.group == Some(own_group) && peer.node != 0 {
         if !shared.options.peers.contains_key(&peer.node) || peer.node == own_node {
             return Err(format!(
@@ -88,18 +89,12 @@ pub(super) fn welcome(shared: &Arc<Shared>, peer: &Hello) -> Result<Hello, Strin
                 peer.node
             ));
         }
-        let (meeting, changed) = {
-            let mut identity = lock(&shared.identity);
-            let before = identity.clone();
-            let meeting = identity.meet(peer.node, peer.disk, peer.boot, peer.nonce);
-            // Not remembered before it is durable: the caller comes again.
-            (meeting, std::mem::replace(&mut *identity, before))
-        };
-        match meeting {
+        // Judged on a copy: what is not durable yet is not remembered.
+        let mut judged = lock(&shared.identity).clone();
+        match judged.meet(peer.node, peer.disk, peer.boot, peer.nonce) {
             Meeting::Known => {}
             Meeting::Refused(reason) => return Err(reason),
             Meeting::Updated => {
-                drop(changed);
                 let (shared, peer) = (shared.clone(), peer.clone());
                 tokio::spawn(async move {
                     let saved = update(&shared, |own| {
@@ -109,11 +104,18 @@ pub(super) fn welcome(shared: &Arc<Shared>, peer: &Hello) -> Result<Hello, Strin
                         tracing::error!(%error, "cannot record a peer");
                     }
                 });
-                return Err("first contact since its start is being recorded: call again".into());
             }
         }
     }
     Ok(hello(shared, None))
+}
+
+/// True when this start of this member's disk is on record, durably: only then is it heard.
+pub(super) fn on_record(shared: &Shared, peer: &Hello) -> bool {
+    let own = lock(&shared.identity);
+    peer.group == Some(own.group)
+        && own.met.get(&peer.node) == Some(&peer.disk)
+        && own.boots.get(&peer.disk) == Some(&(peer.boot, peer.nonce))
 }
 
 /// Changes the identity: durable first, then in force.
@@ -134,14 +136,10 @@ pub(super) async fn update(
     Ok(())
 }
 
-/// Answers [`Call::Meet`]: the caller's hello was judged, and recorded, when it connected.
+/// Answers [`Call::Meet`] from a caller that is on record.
 pub(super) fn met(shared: &Shared, peer: &Hello, disk: DiskId) -> Answer {
     let own = lock(&shared.identity);
     match own.met.get(&peer.node) {
-        _ if peer.group != Some(own.group) || peer.disk != disk => Answer::Refused(format!(
-            "node {} of group {:?} is not a member of group {}",
-            peer.node, peer.group, own.group
-        )),
         Some(known) if *known == disk => Answer::Met { disk: own.disk },
         Some(known) => Answer::Refused(emptied(peer.node, *known, disk)),
         None => Answer::Refused("not recorded yet: call again".into()),

@@ -160,6 +160,7 @@ impl StoreError {
 pub type Pressure = f32;
 
 /// What [`Store::done`] took in.
+#[expect(clippy::large_enum_variant, reason = "one at a time, moved once")]
 pub enum Done {
     /// A flush: `durable` has risen.
     Flushed,
