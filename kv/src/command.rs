@@ -1,9 +1,9 @@
 //! The program `kv`: its flags and its life. `kvctl up` runs it too, as a child process of its own.
 
-use clap::Parser;
-use ctrler::program::{self, Addresses, Peers};
 use crate::api::{CHANNEL, Request};
 use crate::server::{self, ServerOptions};
+use clap::Parser;
+use ctrler::program::{self, Addresses, Peers};
 use raft::replica::Options;
 use std::path::PathBuf;
 use world::disk::Disk;

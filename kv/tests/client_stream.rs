@@ -26,7 +26,10 @@ struct Caller {
 
 impl Caller {
     fn new() -> Caller {
-        Caller { state: Rc::new(Cell::new(State::Waiting)), told: Rc::default() }
+        Caller {
+            state: Rc::new(Cell::new(State::Waiting)),
+            told: Rc::default(),
+        }
     }
     fn gives_up(&self) {
         self.state.set(State::Gone);
@@ -61,7 +64,10 @@ impl Ticket for Caller {
 }
 
 fn put(n: u64) -> Vec<Op> {
-    vec![Op::Put { key: Bytes::from(format!("k{n}")), value: Bytes::from_static(b"v") }]
+    vec![Op::Put {
+        key: Bytes::from(format!("k{n}")),
+        value: Bytes::from_static(b"v"),
+    }]
 }
 
 fn written() -> Answer {
@@ -109,23 +115,74 @@ fn a_session_is_opened_only_when_there_is_something_to_write() {
 fn what_follows_each_answer() {
     // (answer, trouble is handed back, the number is sent again, the caller is told,
     //  the write counts as possibly executed)
-    let wrong_group = Trouble::WrongGroup { config: 3, owner: None };
+    let wrong_group = Trouble::WrongGroup {
+        config: 3,
+        owner: None,
+    };
     let rows: Vec<(Answer, bool, bool, &str, bool)> = vec![
         (written(), false, false, "ok", true),
-        (Answer::Refused(Refusal::SessionExpired), false, false, "unknown", true),
-        (Answer::Refused(Refusal::Stale), false, false, "unknown", true),
+        (
+            Answer::Refused(Refusal::SessionExpired),
+            false,
+            false,
+            "unknown",
+            true,
+        ),
+        (
+            Answer::Refused(Refusal::Stale),
+            false,
+            false,
+            "unknown",
+            true,
+        ),
         (Answer::Refused(Refusal::Gap(0)), false, true, "", false),
         (Answer::Refused(Refusal::Window), true, true, "", false),
         (Answer::Refused(Refusal::Busy), true, true, "", false),
         (Answer::Invalid("no".into()), false, true, "invalid", true),
         (Answer::Trouble(wrong_group), true, true, "", false),
-        (Answer::Trouble(Trouble::NotLeader(None)), true, true, "", false),
-        (Answer::Trouble(Trouble::NotLeader(Some((2, "b:1".into())))), true, true, "", false),
-        (Answer::Trouble(Trouble::Busy("full")), true, true, "", false),
-        (Answer::Trouble(Trouble::Unreachable("x".into())), true, true, "", false),
+        (
+            Answer::Trouble(Trouble::NotLeader(None)),
+            true,
+            true,
+            "",
+            false,
+        ),
+        (
+            Answer::Trouble(Trouble::NotLeader(Some((2, "b:1".into())))),
+            true,
+            true,
+            "",
+            false,
+        ),
+        (
+            Answer::Trouble(Trouble::Busy("full")),
+            true,
+            true,
+            "",
+            false,
+        ),
+        (
+            Answer::Trouble(Trouble::Unreachable("x".into())),
+            true,
+            true,
+            "",
+            false,
+        ),
         (Answer::Trouble(Trouble::Unknown), true, true, "", true),
-        (Answer::Trouble(Trouble::Silent("x".into())), true, true, "", true),
-        (Answer::Trouble(Trouble::Unreadable("x".into())), true, true, "", true),
+        (
+            Answer::Trouble(Trouble::Silent("x".into())),
+            true,
+            true,
+            "",
+            true,
+        ),
+        (
+            Answer::Trouble(Trouble::Unreadable("x".into())),
+            true,
+            true,
+            "",
+            true,
+        ),
         (Answer::Value(None), true, true, "", true),
     ];
     for (answer, trouble, again, told, maybe) in rows {
@@ -186,7 +243,13 @@ fn large_writes_are_bounded_by_bytes() {
     let mut stream = Stream::default();
     for _ in 0..4 {
         let value = Bytes::from(vec![0; 7 << 20]);
-        stream.submit(vec![Op::Put { key: Bytes::from_static(b"k"), value }], Caller::new());
+        stream.submit(
+            vec![Op::Put {
+                key: Bytes::from_static(b"k"),
+                value,
+            }],
+            Caller::new(),
+        );
     }
     assert_eq!(stream.step(), Step::Open);
     stream.opened(1, Answer::Session(7));
@@ -201,14 +264,24 @@ fn after_trouble_everything_unanswered_is_sent_again_in_order_with_the_newest_ac
     let (mut stream, callers, out) = sent(4);
     stream.answer(out[0].attempt, written());
     stream.answer(out[2].attempt, written());
-    assert!(stream.answer(out[1].attempt, Answer::Trouble(Trouble::Unknown)).is_some());
+    assert!(
+        stream
+            .answer(out[1].attempt, Answer::Trouble(Trouble::Unknown))
+            .is_some()
+    );
     stream.resume();
     let again = sends(&mut stream);
     assert_eq!(numbers(&again), [2, 4]);
     assert!(again.iter().all(|s| s.acked == 1));
-    assert_eq!(again[0].ops, out[1].ops, "the same write under the same number");
+    assert_eq!(
+        again[0].ops, out[1].ops,
+        "the same write under the same number"
+    );
     // An older attempt's refusal means nothing now; its success settles the number.
-    assert_eq!(stream.answer(out[3].attempt, Answer::Refused(Refusal::Gap(1))), None);
+    assert_eq!(
+        stream.answer(out[3].attempt, Answer::Refused(Refusal::Gap(1))),
+        None
+    );
     assert_eq!(stream.step(), Step::Idle);
     assert_eq!(stream.answer(out[1].attempt, written()), None);
     assert!(callers[1].told().is_some_and(|r| r.is_ok()));
@@ -222,19 +295,33 @@ fn after_trouble_everything_unanswered_is_sent_again_in_order_with_the_newest_ac
 fn gaps_are_repaired_at_once_but_not_for_ever() {
     let (mut stream, _callers, mut out) = sent(2);
     for _ in 0..3 {
-        let second = out.iter().find(|s| s.attempt.seq == 2).expect("2 is under way").attempt;
-        assert_eq!(stream.answer(second, Answer::Refused(Refusal::Gap(0))), None);
+        let second = out
+            .iter()
+            .find(|s| s.attempt.seq == 2)
+            .expect("2 is under way")
+            .attempt;
+        assert_eq!(
+            stream.answer(second, Answer::Refused(Refusal::Gap(0))),
+            None
+        );
         out = sends(&mut stream);
         assert_eq!(numbers(&out), [1, 2]);
     }
-    assert!(stream.answer(out[1].attempt, Answer::Refused(Refusal::Gap(0))).is_some());
+    assert!(
+        stream
+            .answer(out[1].attempt, Answer::Refused(Refusal::Gap(0)))
+            .is_some()
+    );
     assert_eq!(stream.step(), Step::Idle, "pauses");
     stream.resume();
     let out = sends(&mut stream);
     assert_eq!(numbers(&out), [1, 2]);
     // Progress forgives.
     stream.answer(out[0].attempt, written());
-    assert_eq!(stream.answer(out[1].attempt, Answer::Refused(Refusal::Gap(1))), None);
+    assert_eq!(
+        stream.answer(out[1].attempt, Answer::Refused(Refusal::Gap(1))),
+        None
+    );
     assert_eq!(numbers(&sends(&mut stream)), [2]);
 }
 
@@ -242,9 +329,15 @@ fn gaps_are_repaired_at_once_but_not_for_ever() {
 fn expiry_reports_what_was_sent_as_unknown_and_moves_only_what_was_not() {
     let (mut stream, callers, out) = sent(3);
     // 3 was never sent: its link was down. 1 and 2 were.
-    stream.answer(out[2].attempt, Answer::Trouble(Trouble::Unreachable("down".into())));
+    stream.answer(
+        out[2].attempt,
+        Answer::Trouble(Trouble::Unreachable("down".into())),
+    );
     stream.resume();
-    assert_eq!(stream.answer(out[0].attempt, Answer::Refused(Refusal::SessionExpired)), None);
+    assert_eq!(
+        stream.answer(out[0].attempt, Answer::Refused(Refusal::SessionExpired)),
+        None
+    );
     assert!(callers[0].is_told_unknown() && callers[1].is_told_unknown());
     assert_eq!(callers[2].told(), None);
     assert_eq!(stream.step(), Step::Open);
@@ -274,7 +367,10 @@ fn a_caller_that_gave_up_before_its_write_left() {
     // nothing, so that the later ones are not stuck behind a hole.
     let (mut stream, callers, out) = sent(2);
     for sending in &out {
-        stream.answer(sending.attempt, Answer::Trouble(Trouble::Unreachable("down".into())));
+        stream.answer(
+            sending.attempt,
+            Answer::Trouble(Trouble::Unreachable("down".into())),
+        );
     }
     callers[0].gives_up();
     stream.resume();
@@ -292,17 +388,26 @@ fn a_caller_that_gave_up_before_its_write_left() {
 fn a_caller_that_gave_up_after_its_write_left_stalls_nobody() {
     let (mut stream, callers, out) = sent(2);
     callers[0].gives_up();
-    stream.answer(out[0].attempt, Answer::Trouble(Trouble::Silent("lost".into())));
+    stream.answer(
+        out[0].attempt,
+        Answer::Trouble(Trouble::Silent("lost".into())),
+    );
     stream.resume();
     let again = sends(&mut stream);
     assert_eq!(numbers(&again), [1, 2]);
-    assert_eq!(again[0].ops, out[0].ops, "it may have been executed: no other write may be 1");
+    assert_eq!(
+        again[0].ops, out[0].ops,
+        "it may have been executed: no other write may be 1"
+    );
 }
 
 #[test]
 fn while_nobody_waits_nothing_is_tried_and_the_next_write_takes_the_rest_along() {
     let (mut stream, callers, out) = sent(1);
-    stream.answer(out[0].attempt, Answer::Trouble(Trouble::Silent("lost".into())));
+    stream.answer(
+        out[0].attempt,
+        Answer::Trouble(Trouble::Silent("lost".into())),
+    );
     callers[0].gives_up();
     stream.resume();
     assert_eq!(stream.step(), Step::Idle);
@@ -315,7 +420,10 @@ fn while_nobody_waits_nothing_is_tried_and_the_next_write_takes_the_rest_along()
 fn an_invalid_write_does_not_stop_those_behind_it() {
     let (mut stream, callers, out) = sent(2);
     stream.answer(out[0].attempt, Answer::Invalid("too large".into()));
-    assert_eq!(callers[0].told(), Some(Err(ClientError::Invalid("too large".into()))));
+    assert_eq!(
+        callers[0].told(),
+        Some(Err(ClientError::Invalid("too large".into())))
+    );
     let again = sends(&mut stream);
     assert_eq!(numbers(&again), [1, 2]);
     assert!(again[0].ops.is_empty());
@@ -335,7 +443,11 @@ fn a_lost_open_is_asked_again_and_a_late_answer_is_used() {
     assert_eq!(stream.step(), Step::Idle);
     stream.resume();
     assert_eq!(stream.step(), Step::Open);
-    assert_eq!(stream.opened(first, trouble), None, "an older attempt's trouble is old news");
+    assert_eq!(
+        stream.opened(first, trouble),
+        None,
+        "an older attempt's trouble is old news"
+    );
     assert_eq!(stream.opened(first, Answer::Session(3)), None);
     assert_eq!(sends(&mut stream)[0].attempt.session, 3);
     assert_eq!(stream.opened(first + 1, Answer::Session(4)), None);

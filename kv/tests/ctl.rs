@@ -61,7 +61,9 @@ fn bad_arguments_are_refused_with_what_was_expected() {
         (&["bench", "--value", "99999999"], "8388608"),
         (&["frobnicate"], "frobnicate"),
     ] {
-        let refused = parse(args).err().unwrap_or_else(|| panic!("{args:?} was accepted"));
+        let refused = parse(args)
+            .err()
+            .unwrap_or_else(|| panic!("{args:?} was accepted"));
         assert!(refused.contains(says), "{args:?}: {refused}");
     }
 }
@@ -70,7 +72,10 @@ fn bad_arguments_are_refused_with_what_was_expected() {
 fn a_group_is_its_number_and_its_addresses() {
     let spec: GroupSpec = "3=a:1,b:2,[::1]:3".parse().expect("well-formed");
     assert_eq!((spec.group, spec.servers.len()), (3, 3));
-    assert!("3=a:1,a:1".parse::<GroupSpec>().is_err(), "an address given twice");
+    assert!(
+        "3=a:1,a:1".parse::<GroupSpec>().is_err(),
+        "an address given twice"
+    );
 }
 
 #[test]
@@ -88,7 +93,10 @@ fn a_dash_reads_standard_input_once() {
 }
 
 fn up() -> Up {
-    Up { data: PathBuf::from("dir"), ..Up::default() }
+    Up {
+        data: PathBuf::from("dir"),
+        ..Up::default()
+    }
 }
 
 #[test]
@@ -104,33 +112,91 @@ fn a_plan_has_every_server_once() {
     let member = &servers[3];
     assert_eq!((member.name.as_str(), member.group), ("kv-1-1", 1));
     let line = member.args.join(" ");
-    assert!(line.contains("--peers 1=127.0.0.1:7011,2=127.0.0.1:7012,3=127.0.0.1:7013"), "{line}");
-    assert!(line.contains(&format!("--ctrlers {DEFAULT_CTRLERS}")), "{line}");
-    assert!(line.contains("--listen 127.0.0.1:7011 --exit-with-stdin"), "{line}");
+    assert!(
+        line.contains("--peers 1=127.0.0.1:7011,2=127.0.0.1:7012,3=127.0.0.1:7013"),
+        "{line}"
+    );
+    assert!(
+        line.contains(&format!("--ctrlers {DEFAULT_CTRLERS}")),
+        "{line}"
+    );
+    assert!(
+        line.contains("--listen 127.0.0.1:7011 --exit-with-stdin"),
+        "{line}"
+    );
 }
 
 #[test]
 fn a_directory_keeps_what_it_was_made_with() {
-    let made = Plan::make(&Up { groups: Some(4), shards: Some(7), ..up() }, None).expect("new");
+    let made = Plan::make(
+        &Up {
+            groups: Some(4),
+            shards: Some(7),
+            ..up()
+        },
+        None,
+    )
+    .expect("new");
     let text = serde_json::to_vec(&made).expect("plain data");
     assert_eq!(Plan::parse(&text), Ok(made.clone()));
     assert_eq!(Plan::make(&up(), Some(made.clone())), Ok(made.clone()));
-    let same = Up { groups: Some(4), ..up() };
+    let same = Up {
+        groups: Some(4),
+        ..up()
+    };
     assert_eq!(Plan::make(&same, Some(made.clone())), Ok(made.clone()));
     for (other, flag) in [
-        (Up { groups: Some(2), ..up() }, "--groups"),
-        (Up { shards: Some(10), ..up() }, "--shards"),
-        (Up { replicas: Some(1), ..up() }, "--replicas"),
-        (Up { ctrlers: Some(1), ..up() }, "--ctrlers"),
-        (Up { port: Some(8000), ..up() }, "--port"),
+        (
+            Up {
+                groups: Some(2),
+                ..up()
+            },
+            "--groups",
+        ),
+        (
+            Up {
+                shards: Some(10),
+                ..up()
+            },
+            "--shards",
+        ),
+        (
+            Up {
+                replicas: Some(1),
+                ..up()
+            },
+            "--replicas",
+        ),
+        (
+            Up {
+                ctrlers: Some(1),
+                ..up()
+            },
+            "--ctrlers",
+        ),
+        (
+            Up {
+                port: Some(8000),
+                ..up()
+            },
+            "--port",
+        ),
     ] {
         let refused = Plan::make(&other, Some(made.clone())).expect_err("another cluster");
         assert_eq!(refused.matches(flag).count(), 2, "says both: {refused}");
     }
     assert!(Plan::parse(b"{}").is_err());
-    let newer = String::from_utf8(text).expect("text").replace("\"version\":1", "\"version\":9");
+    let newer = String::from_utf8(text)
+        .expect("text")
+        .replace("\"version\":1", "\"version\":9");
     assert!(Plan::parse(newer.as_bytes()).is_err_and(|why| why.contains('9')));
-    let high = Plan::make(&Up { port: Some(65_530), ..up() }, None);
+    let high = Plan::make(
+        &Up {
+            port: Some(65_530),
+            ..up()
+        },
+        None,
+    );
     assert!(high.is_err_and(|why| why.contains("65530")));
 }
 
@@ -143,10 +209,16 @@ fn quantiles_are_within_two_percent() {
     }
     for (q, us) in [(0.5, 5_000.0), (0.99, 9_900.0), (0.999, 9_990.0)] {
         let found = histogram.quantile(q).as_secs_f64() * 1e6;
-        assert!((found / us - 1.0).abs() < 0.02, "{q}: {found} instead of {us}");
+        assert!(
+            (found / us - 1.0).abs() < 0.02,
+            "{q}: {found} instead of {us}"
+        );
     }
     assert_eq!(histogram.max(), Duration::from_millis(10));
     // Longer than it tells apart: counted in the last bucket, and the maximum is exact.
     histogram.add(Duration::from_secs(1 << 20));
-    assert_eq!(histogram.quantile(1.0), histogram.max().min(Duration::from_nanos((1 << 40) - 1)));
+    assert_eq!(
+        histogram.quantile(1.0),
+        histogram.max().min(Duration::from_nanos((1 << 40) - 1))
+    );
 }

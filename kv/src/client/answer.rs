@@ -101,7 +101,9 @@ impl Answer {
         };
         match postcard::from_bytes::<Response>(&body) {
             Ok(response) => Answer::from(response),
-            Err(error) => Answer::Trouble(Trouble::Unreadable(format!("unreadable answer: {error}"))),
+            Err(error) => {
+                Answer::Trouble(Trouble::Unreadable(format!("unreadable answer: {error}")))
+            }
         }
     }
 }
@@ -114,7 +116,9 @@ impl From<Response> for Answer {
             Response::Session(id) => return Answer::Session(id),
             Response::Closed => return Answer::Closed,
             Response::Invalid(reason) => return Answer::Invalid(reason),
-            Response::Refused(Refusal::Busy) => Trouble::Busy("the shard has no room for a session"),
+            Response::Refused(Refusal::Busy) => {
+                Trouble::Busy("the shard has no room for a session")
+            }
             Response::Refused(Refusal::Window) => Trouble::Busy("the session's window is full"),
             Response::Refused(refusal) => return Answer::Refused(refusal),
             Response::WrongGroup { config, owner } => Trouble::WrongGroup { config, owner },

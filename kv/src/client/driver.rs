@@ -143,14 +143,24 @@ impl Task {
                     let Some(route) = self.route() else {
                         // Nothing left: every attempt is known to have had no effect.
                         for Sending { attempt, .. } in writes {
-                            self.stream.answer(attempt, Answer::Trouble(Trouble::NoConfig));
+                            self.stream
+                                .answer(attempt, Answer::Trouble(Trouble::NoConfig));
                         }
                         continue;
                     };
-                    for Sending { attempt, acked, ops } in writes {
+                    for Sending {
+                        attempt,
+                        acked,
+                        ops,
+                    } in writes
+                    {
                         let request = Request::Write {
                             shard: self.shard,
-                            seq: Seq { session: attempt.session, seq: attempt.seq, acked },
+                            seq: Seq {
+                                session: attempt.session,
+                                seq: attempt.seq,
+                                acked,
+                            },
                             ops: ops.to_vec(),
                         };
                         self.call(Call::Write(attempt), route.clone(), &request);
@@ -220,10 +230,15 @@ impl Task {
         if !self.stream.at_rest() {
             return;
         }
-        let Some(session) = self.stream.session() else { return };
+        let Some(session) = self.stream.session() else {
+            return;
+        };
         self.stream.expire("the client is closing");
         if let Ok(route) = self.router.route(self.shard) {
-            let request = Request::Close { shard: self.shard, session };
+            let request = Request::Close {
+                shard: self.shard,
+                session,
+            };
             self.call(Call::Close(done), route, &request);
         }
     }

@@ -39,14 +39,19 @@ fn key_of(op: &Op) -> &Bytes {
 /// A batch's size.
 pub fn batch(ops: &[Op]) -> Result<(), ClientError> {
     if ops.len() > MAX_BATCH {
-        return refuse(format!("the batch has {} operations, more than {MAX_BATCH}", ops.len()));
+        return refuse(format!(
+            "the batch has {} operations, more than {MAX_BATCH}",
+            ops.len()
+        ));
     }
     for op in ops {
         key(key_of(op))?;
         match op {
             Op::Put { value: v, .. } | Op::Append { value: v, .. } => value(v)?,
             Op::Delete { .. } => {}
-            Op::CompareAndSet { expected, value: v, .. } => {
+            Op::CompareAndSet {
+                expected, value: v, ..
+            } => {
                 for bytes in [expected, v].into_iter().flatten() {
                     value(bytes)?;
                 }

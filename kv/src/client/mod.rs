@@ -111,11 +111,12 @@ impl Client {
     pub async fn get(&self, key: &[u8]) -> Result<Option<Bytes>, ClientError> {
         limits::key(key)?;
         let mut trouble = None;
-        match tokio::time::timeout(self.inner.options.deadline, self.read(key, &mut trouble)).await {
+        match tokio::time::timeout(self.inner.options.deadline, self.read(key, &mut trouble)).await
+        {
             Ok(result) => result,
-            Err(_) => {
-                Err(ClientError::Unavailable(trouble.unwrap_or_else(|| self.no_config())))
-            }
+            Err(_) => Err(ClientError::Unavailable(
+                trouble.unwrap_or_else(|| self.no_config()),
+            )),
         }
     }
 
@@ -130,22 +131,23 @@ impl Client {
             None => router.first_config().await,
         };
         let shard = slot::shard(key, config.shards.len() as u32);
-        let body = encode(&Request::Get { shard, key: Bytes::copy_from_slice(key) });
+        let body = encode(&Request::Get {
+            shard,
+            key: Bytes::copy_from_slice(key),
+        });
         let mut failures = 0;
         loop {
             let (at, trouble) = match router.route(shard) {
                 Err(trouble) => (None, trouble),
-                Ok(route) => {
-                    match Answer::of(router.call(&route, body.clone(), failures).await) {
-                        Answer::Value(value) => return Ok(value),
-                        Answer::Invalid(reason) => return Err(ClientError::Invalid(reason)),
-                        Answer::Trouble(trouble) => (Some(route), trouble),
-                        other => {
-                            let what = format!("unexpected answer to a read: {other:?}");
-                            (Some(route), Trouble::Unreadable(what))
-                        }
+                Ok(route) => match Answer::of(router.call(&route, body.clone(), failures).await) {
+                    Answer::Value(value) => return Ok(value),
+                    Answer::Invalid(reason) => return Err(ClientError::Invalid(reason)),
+                    Answer::Trouble(trouble) => (Some(route), trouble),
+                    other => {
+                        let what = format!("unexpected answer to a read: {other:?}");
+                        (Some(route), Trouble::Unreadable(what))
                     }
-                }
+                },
             };
             failures += 1;
             *last = Some(match &at {
@@ -159,7 +161,10 @@ impl Client {
     /// Sets a key.
     pub async fn put(&self, key: &[u8], value: &[u8]) -> Result<(), ClientError> {
         limits::value(value)?;
-        let op = Op::Put { key: copy(key), value: copy(value) };
+        let op = Op::Put {
+            key: copy(key),
+            value: copy(value),
+        };
         match self.one(op).await? {
             Outcome::Written { .. } => Ok(()),
             other => Err(unexpected(other)),
@@ -169,7 +174,10 @@ impl Client {
     /// Appends; returns the new length.
     pub async fn append(&self, key: &[u8], value: &[u8]) -> Result<u64, ClientError> {
         limits::value(value)?;
-        let op = Op::Append { key: copy(key), value: copy(value) };
+        let op = Op::Append {
+            key: copy(key),
+            value: copy(value),
+        };
         match self.one(op).await? {
             Outcome::Written { len } => Ok(len),
             other => Err(unexpected(other)),
@@ -243,7 +251,11 @@ impl Client {
         let why = match answer {
             Ok(_) => "the client is shutting down".to_string(),
             Err(_) => {
-                let last = stream.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                let last = stream
+                    .trouble
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .clone();
                 let ms = self.inner.options.deadline.as_millis();
                 last.unwrap_or_else(|| format!("no answer within {ms} ms"))
             }
@@ -256,12 +268,24 @@ impl Client {
     }
 
     fn stream(&self, shard: ShardId) -> Stream {
-        let mut streams = self.inner.streams.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut streams = self
+            .inner
+            .streams
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let spawn = || {
             let (sender, inbox) = mpsc::channel(driver::INBOX);
             let trouble = LastTrouble::default();
-            tokio::spawn(driver::run(shard, self.inner.router.clone(), inbox, trouble.clone()));
-            Stream { inbox: sender, trouble }
+            tokio::spawn(driver::run(
+                shard,
+                self.inner.router.clone(),
+                inbox,
+                trouble.clone(),
+            ));
+            Stream {
+                inbox: sender,
+                trouble,
+            }
         };
         streams.entry(shard).or_insert_with(spawn).clone()
     }
@@ -270,7 +294,11 @@ impl Client {
     /// most `patience`; sessions with a write under way are left alone. Optional.
     pub async fn close(&self, patience: Duration) {
         let streams: Vec<Stream> = {
-            let streams = self.inner.streams.lock().unwrap_or_else(PoisonError::into_inner);
+            let streams = self
+                .inner
+                .streams
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
             streams.values().cloned().collect()
         };
         let all = async {

@@ -18,6 +18,8 @@ const REFRESH_DEADLINE: Duration = Duration::from_secs(2);
 const REFRESH_SPACING: Duration = Duration::from_millis(10);
 /// First and longest pause before an attempt is repeated.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(4), Duration::from_millis(128));
+/// While a shard moves, the pause grows no further than after so many failures (32 ms).
+const MOVING: u32 = 4;
 /// First and longest time for one attempt; doubled with each one in a row that fails. A server
 /// that is frozen or cut off is given up after it; one that died is noticed at once.
 const ATTEMPT: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(8));
@@ -132,22 +134,38 @@ impl Router {
         let mut state = self.state();
         let config = state.config.clone().ok_or(Trouble::NoConfig)?;
         let owner = config.shards.get(shard as usize).copied().flatten();
-        let hint = state.hints.get(&shard).copied().filter(|group| state.groups.contains_key(group));
-        let nobody = Trouble::NoOwner { shard, config: config.num };
+        let hint = state
+            .hints
+            .get(&shard)
+            .copied()
+            .filter(|group| state.groups.contains_key(group));
+        let nobody = Trouble::NoOwner {
+            shard,
+            config: config.num,
+        };
         let group = hint.or(owner).ok_or(nobody.clone())?;
         let leader = match state.groups.get(&group) {
             Some(known) if !known.leader.is_empty() => known.leader.clone(),
             _ => return Err(nobody),
         };
         let link = self.link(&mut state, group, leader);
-        Ok(Route { group, config: config.num, link })
+        Ok(Route {
+            group,
+            config: config.num,
+            link,
+        })
     }
 
     fn link(&self, state: &mut State, group: GroupId, server: String) -> Link {
         if state.links.len() >= MAX_LINKS {
             let mut known = BTreeSet::new();
             for (group, members) in &state.groups {
-                known.extend(members.servers.iter().map(|server| (*group, server.clone())));
+                known.extend(
+                    members
+                        .servers
+                        .iter()
+                        .map(|server| (*group, server.clone())),
+                );
             }
             state.links.retain(|key, _| known.contains(key));
         }
@@ -160,7 +178,12 @@ impl Router {
                     found.map_or("that it is a client".into(), |g| format!("group {g}")),
                 )),
             };
-            Link::new(server, self.limits.clone(), self.hello.clone(), Arc::new(check))
+            Link::new(
+                server,
+                self.limits.clone(),
+                self.hello.clone(),
+                Arc::new(check),
+            )
         };
         state.links.entry(key).or_insert_with(made).clone()
     }
@@ -209,7 +232,11 @@ impl Router {
         if at_once {
             return;
         }
-        let pause = backoff(failures);
+        let pause = match trouble {
+            // A shard on its way arrives any moment.
+            Trouble::WrongGroup { .. } => backoff(failures.min(MOVING)),
+            _ => backoff(failures),
+        };
         match trouble {
             // A newer configuration ends the wait early.
             Trouble::WrongGroup { .. } | Trouble::NoConfig | Trouble::NoOwner { .. } => {
@@ -234,7 +261,10 @@ impl Router {
             && known.leader == at.link.target()
             && !known.servers.is_empty()
         {
-            let position = known.servers.iter().position(|server| *server == known.leader);
+            let position = known
+                .servers
+                .iter()
+                .position(|server| *server == known.leader);
             let next = position.map_or(0, |p| (p + 1) % known.servers.len());
             known.leader = known.servers[next].clone();
         }
@@ -275,7 +305,11 @@ impl Router {
     pub fn adopt(&self, config: Config) -> bool {
         let mut state = self.state();
         state.trouble = None;
-        if state.config.as_ref().is_some_and(|known| known.num >= config.num) {
+        if state
+            .config
+            .as_ref()
+            .is_some_and(|known| known.num >= config.num)
+        {
             return false;
         }
         for (group, info) in &config.groups {
@@ -291,7 +325,12 @@ impl Router {
     }
 
     /// Sends a request; the caller sorts the answer. `failures` in a row lengthen the wait.
-    pub async fn call(&self, route: &Route, body: Bytes, failures: u32) -> Result<Bytes, CallError> {
+    pub async fn call(
+        &self,
+        route: &Route,
+        body: Bytes,
+        failures: u32,
+    ) -> Result<Bytes, CallError> {
         let deadline = attempt_deadline(body.len(), failures);
         route.link.call(CHANNEL, body, deadline).await
     }
@@ -311,7 +350,7 @@ fn attempt_deadline(bytes: usize, failures: u32) -> Duration {
 
 /// The pause after so many failures in a row: doubled each time, of which a random half.
 fn backoff(failures: u32) -> Duration {
-    let full = (BACKOFF.0 * (1 << failures.clamp(1, 6) >> 1)).min(BACKOFF.1);
+    let full = (BACKOFF.0 * (1 << (failures.clamp(1, 6) - 1))).min(BACKOFF.1);
     let micros = full.as_micros() as u64;
     Duration::from_micros(micros / 2 + world::entropy::random_u64() % (micros / 2 + 1))
 }

@@ -130,7 +130,11 @@ pub fn size(ops: &[Op]) -> usize {
     let of = |op: &Op| match op {
         Op::Put { key, value } | Op::Append { key, value } => key.len() + value.len(),
         Op::Delete { key } => key.len(),
-        Op::CompareAndSet { key, expected, value } => {
+        Op::CompareAndSet {
+            key,
+            expected,
+            value,
+        } => {
             let len = |v: &Option<bytes::Bytes>| v.as_ref().map_or(0, |v| v.len());
             key.len() + len(expected) + len(value)
         }
@@ -216,7 +220,12 @@ impl<T: Ticket> Stream<T> {
                 }
                 slot.flying += 1;
                 slot.epoch = self.epoch;
-                out.push(sending(session, self.acked, self.acked + 1 + i as u64, slot));
+                out.push(sending(
+                    session,
+                    self.acked,
+                    self.acked + 1 + i as u64,
+                    slot,
+                ));
             }
         }
         while (self.slots.len() as u64) < WINDOW
@@ -246,7 +255,11 @@ impl<T: Ticket> Stream<T> {
                 out.push(sending(session, self.acked, seq, slot));
             }
         }
-        if out.is_empty() { Step::Idle } else { Step::Send(out) }
+        if out.is_empty() {
+            Step::Idle
+        } else {
+            Step::Send(out)
+        }
     }
 
     /// What came back from asking for a session. Trouble halts the stream and is handed back.
@@ -270,7 +283,9 @@ impl<T: Ticket> Stream<T> {
             }
             other => {
                 self.halt();
-                Some(Trouble::Unreadable(format!("unexpected answer to Open: {other:?}")))
+                Some(Trouble::Unreadable(format!(
+                    "unexpected answer to Open: {other:?}"
+                )))
             }
         }
     }
@@ -317,21 +332,28 @@ impl<T: Ticket> Stream<T> {
                     return None;
                 }
                 self.halt();
-                Some(Trouble::Busy("earlier writes of the session have not arrived yet"))
+                Some(Trouble::Busy(
+                    "earlier writes of the session have not arrived yet",
+                ))
             }
             // The server forgot the reply because this client said that it had it. It had not,
             // so one of the two is wrong, and only "unknown" is true.
             Answer::Refused(Refusal::Stale) => {
-                slot.finish(Err(ClientError::Unknown("the server has forgotten the reply".into())));
+                slot.finish(Err(ClientError::Unknown(
+                    "the server has forgotten the reply".into(),
+                )));
                 self.settle(at);
                 None
             }
             Answer::Refused(refusal @ (Refusal::Window | Refusal::Busy)) => {
                 slot.harmless();
-                self.trouble(current, Trouble::Busy(match refusal {
-                    Refusal::Window => "the session's window is full",
-                    _ => "the shard is busy",
-                }))
+                self.trouble(
+                    current,
+                    Trouble::Busy(match refusal {
+                        Refusal::Window => "the session's window is full",
+                        _ => "the shard is busy",
+                    }),
+                )
             }
             Answer::Invalid(reason) => self.invalid(at, reason),
             Answer::Refused(Refusal::Malformed) => {
@@ -416,7 +438,11 @@ impl<T: Ticket> Stream<T> {
 
 fn sending<T>(session: u64, acked: u64, seq: u64, slot: &Slot<T>) -> Sending {
     Sending {
-        attempt: Attempt { session, seq, epoch: slot.epoch },
+        attempt: Attempt {
+            session,
+            seq,
+            epoch: slot.epoch,
+        },
         acked,
         ops: slot.ops.clone(),
     }

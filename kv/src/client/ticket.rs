@@ -48,7 +48,16 @@ pub struct Waiting {
 pub fn pair() -> (Held, Waiting) {
     let state = Arc::new(AtomicU8::new(WAITING));
     let (sender, receiver) = oneshot::channel();
-    (Held { state: state.clone(), reply: sender }, Waiting { state, reply: receiver })
+    (
+        Held {
+            state: state.clone(),
+            reply: sender,
+        },
+        Waiting {
+            state,
+            reply: receiver,
+        },
+    )
 }
 
 impl Ticket for Held {

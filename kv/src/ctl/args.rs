@@ -93,7 +93,10 @@ impl Command {
             Command::Bench(with) => &with.common,
         };
         Common {
-            ctrlers: own.ctrlers.clone().unwrap_or_else(|| before.ctrlers.clone()),
+            ctrlers: own
+                .ctrlers
+                .clone()
+                .unwrap_or_else(|| before.ctrlers.clone()),
             timeout: own.timeout.unwrap_or(before.timeout),
         }
     }
@@ -137,7 +140,9 @@ pub struct KeyValue {
 
 /// `cas`
 #[derive(Args, Clone, Debug)]
-#[command(override_usage = "kvctl cas [OPTIONS] <KEY> <OLD> <NEW>\n       kvctl cas [OPTIONS] --absent <KEY> <NEW>")]
+#[command(
+    override_usage = "kvctl cas [OPTIONS] <KEY> <OLD> <NEW>\n       kvctl cas [OPTIONS] --absent <KEY> <NEW>"
+)]
 pub struct Cas {
     /// The key, any bytes
     pub key: OsString,
@@ -239,7 +244,10 @@ pub struct Bench {
 fn parse_value_size(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(bytes) if bytes <= crate::api::MAX_VALUE => Ok(bytes),
-        _ => Err(format!("expected a number of bytes up to {}", crate::api::MAX_VALUE)),
+        _ => Err(format!(
+            "expected a number of bytes up to {}",
+            crate::api::MAX_VALUE
+        )),
     }
 }
 
@@ -266,6 +274,9 @@ impl FromStr for GroupSpec {
         let (group, servers) = text.split_once('=').ok_or_else(|| {
             format!("{text:?} is not a group: expected GID=HOST:PORT,HOST:PORT,…")
         })?;
-        Ok(GroupSpec { group: parse_id(group)?, servers: servers.parse::<Addresses>()?.0 })
+        Ok(GroupSpec {
+            group: parse_id(group)?,
+            servers: servers.parse::<Addresses>()?.0,
+        })
     }
 }

@@ -48,7 +48,10 @@ pub(super) async fn bench(client: &Client, args: &Bench, io: &mut Io<'_>) -> Res
         Ok(sync) => writeln!(
             io.err,
             "disk at {}: write of {} bytes and sync: p50 {}, p99 {}",
-            args.data, SYNCS.1, ms(sync.quantile(0.5)), ms(sync.quantile(0.99)),
+            args.data,
+            SYNCS.1,
+            ms(sync.quantile(0.5)),
+            ms(sync.quantile(0.99)),
         )?,
         Err(error) => writeln!(io.err, "disk not measured: {error}")?,
     }
@@ -139,7 +142,11 @@ async fn progress(
             "{second:>4} s  {:>7} reads/s  {:>7} writes/s{}",
             reads - before.0,
             writes - before.1,
-            if counts.errors > 0 { format!("  {} errors", counts.errors) } else { String::new() },
+            if counts.errors > 0 {
+                format!("  {} errors", counts.errors)
+            } else {
+                String::new()
+            },
         )?;
         before = (reads, writes);
     }
@@ -150,13 +157,19 @@ async fn progress(
 async fn preload(client: &Client, args: &Bench, io: &mut Io<'_>) -> Result<(), Failure> {
     let start = now();
     let shards = client.config().await?.shards.len() as u32;
-    let value = Bytes::from((0..args.value).map(|_| random_u64() as u8).collect::<Vec<u8>>());
+    let value = Bytes::from(
+        (0..args.value)
+            .map(|_| random_u64() as u8)
+            .collect::<Vec<u8>>(),
+    );
     let per_batch = (PRELOAD.0 / (args.value + 16)).clamp(1, MAX_BATCH);
     let (room, mut said) = (Arc::new(tokio::sync::Semaphore::new(PRELOAD.1)), now());
     let failed: Arc<Mutex<Option<ClientError>>> = Arc::default();
     let mut batches: BTreeMap<u32, Vec<Op>> = BTreeMap::new();
     let send = async |ops: Vec<Op>| {
-        let Ok(permit) = room.clone().acquire_owned().await else { return };
+        let Ok(permit) = room.clone().acquire_owned().await else {
+            return;
+        };
         let (client, failed) = (client.clone(), failed.clone());
         tokio::spawn(async move {
             if let Err(error) = client.batch(ops).await {
@@ -168,7 +181,10 @@ async fn preload(client: &Client, args: &Bench, io: &mut Io<'_>) -> Result<(), F
     for n in 0..args.keys {
         let key = Bytes::from(key(n));
         let batch = batches.entry(slot::shard(&key, shards)).or_default();
-        batch.push(Op::Put { key, value: value.clone() });
+        batch.push(Op::Put {
+            key,
+            value: value.clone(),
+        });
         if batch.len() >= per_batch {
             let full = std::mem::take(batch);
             send(full).await;
@@ -189,7 +205,12 @@ async fn preload(client: &Client, args: &Bench, io: &mut Io<'_>) -> Result<(), F
     if let Some(error) = failed.lock().unwrap_or_else(PoisonError::into_inner).take() {
         return Err(error.into());
     }
-    writeln!(io.err, "loaded {} keys in {:.1} s", args.keys, start.elapsed().as_secs_f64())?;
+    writeln!(
+        io.err,
+        "loaded {} keys in {:.1} s",
+        args.keys,
+        start.elapsed().as_secs_f64()
+    )?;
     Ok(())
 }
 
@@ -232,25 +253,48 @@ fn print(
     sync: Option<&Histogram>,
     io: &mut Io<'_>,
 ) -> std::io::Result<()> {
-    let Bench { clients, depth, value, keys, secs, connections, .. } = args;
+    let Bench {
+        clients,
+        depth,
+        value,
+        keys,
+        secs,
+        connections,
+        ..
+    } = args;
     writeln!(
         io.out,
         "{clients} clients, depth {depth}, {connections} connection(s) per server, {keys} keys, \
          values of {value} bytes, {secs} s"
     )?;
-    let rows = [("reads", Some(&counts.reads)), ("writes", Some(&counts.writes)), ("disk sync", sync)];
+    let rows = [
+        ("reads", Some(&counts.reads)),
+        ("writes", Some(&counts.writes)),
+        ("disk sync", sync),
+    ];
     for (name, histogram) in rows {
-        let Some(h) = histogram.filter(|h| h.count() > 0) else { continue };
+        let Some(h) = histogram.filter(|h| h.count() > 0) else {
+            continue;
+        };
         let rate = match name {
             "disk sync" => format!("{:>10}", ""),
             _ => format!("{:>8.0}/s", h.count() as f64 / *secs as f64),
         };
         let quantiles = [("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999)];
         let texts = quantiles.map(|(name, q)| format!("{name} {}", ms(h.quantile(q))));
-        writeln!(io.out, "{name:<10}{rate}  {}  max {}", texts.join("  "), ms(h.max()))?;
+        writeln!(
+            io.out,
+            "{name:<10}{rate}  {}  max {}",
+            texts.join("  "),
+            ms(h.max())
+        )?;
     }
     if counts.writes.count() > 0 {
-        writeln!(io.out, "longest time without an acknowledged write: {}", ms(counts.stall))?;
+        writeln!(
+            io.out,
+            "longest time without an acknowledged write: {}",
+            ms(counts.stall)
+        )?;
     }
     Ok(())
 }

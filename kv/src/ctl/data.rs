@@ -13,11 +13,19 @@ const STDIN: &str = "-";
 /// Replaces `-` by what standard input has. Nothing is read when no value is `-`; two of them
 /// are refused, since it can be read only once. At most one byte more than a value may have is
 /// read, so that the limit's own message is met.
-pub fn read_stdin(values: &mut [&mut std::ffi::OsString], stdin: &mut dyn Read) -> Result<(), Failure> {
+pub fn read_stdin(
+    values: &mut [&mut std::ffi::OsString],
+    stdin: &mut dyn Read,
+) -> Result<(), Failure> {
     let mut wanted = values.iter_mut().filter(|value| **value == STDIN);
-    let Some(value) = wanted.next() else { return Ok(()) };
+    let Some(value) = wanted.next() else {
+        return Ok(());
+    };
     if wanted.next().is_some() {
-        return Err(Failure { message: "only one value can be read from standard input".into(), code: 2 });
+        return Err(Failure {
+            message: "only one value can be read from standard input".into(),
+            code: 2,
+        });
     }
     let mut bytes = Vec::new();
     stdin
@@ -82,12 +90,19 @@ pub(super) async fn cas(client: &Client, args: &Cas, io: &mut Io<'_>) -> Result<
         (true, _) => return Err(usage("with --absent: expected KEY NEW")),
         (false, _) => return Err(usage("expected KEY OLD NEW, or --absent KEY NEW")),
     };
-    match client.compare_and_set(bytes(&args.key), expected, Some(value)).await? {
+    match client
+        .compare_and_set(bytes(&args.key), expected, Some(value))
+        .await?
+    {
         Outcome::Swapped => Ok(()),
-        Outcome::Mismatch { exists: false, .. } => {
-            Err(Failure::no(format!("{}: not changed: the key is absent", args.key.display())))
-        }
-        Outcome::Mismatch { actual: Some(actual), .. } => {
+        Outcome::Mismatch { exists: false, .. } => Err(Failure::no(format!(
+            "{}: not changed: the key is absent",
+            args.key.display()
+        ))),
+        Outcome::Mismatch {
+            actual: Some(actual),
+            ..
+        } => {
             write!(io.err, "{}: not changed: the value is ", args.key.display())?;
             io.err.write_all(&actual)?;
             writeln!(io.err)?;
@@ -102,5 +117,8 @@ pub(super) async fn cas(client: &Client, args: &Cas, io: &mut Io<'_>) -> Result<
 }
 
 fn usage(message: &str) -> Failure {
-    Failure { message: message.into(), code: 2 }
+    Failure {
+        message: message.into(),
+        code: 2,
+    }
 }

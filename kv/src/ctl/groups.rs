@@ -35,7 +35,10 @@ pub(super) async fn join(
     let mut groups = BTreeMap::new();
     for spec in &wanted {
         let birth = birth_of(spec, deadline).await?;
-        let group = Group { servers: spec.servers.clone(), birth };
+        let group = Group {
+            servers: spec.servers.clone(),
+            birth,
+        };
         if groups.insert(spec.group, group).is_some() {
             return Err(Failure::no(format!("group {} is given twice", spec.group)));
         }
@@ -43,7 +46,11 @@ pub(super) async fn join(
     let names: Vec<String> = groups.keys().map(GroupId::to_string).collect();
     let num = client.ctrlers().join(groups, deadline).await?;
     let s = if names.len() == 1 { "" } else { "s" };
-    writeln!(io.out, "group{s} {} joined in configuration {num}", names.join(", "))?;
+    writeln!(
+        io.out,
+        "group{s} {} joined in configuration {num}",
+        names.join(", ")
+    )?;
     Ok(())
 }
 
@@ -62,9 +69,13 @@ pub async fn birth_of(spec: &GroupSpec, deadline: Duration) -> Result<u128, Fail
                     );
                     return Err(Failure::no(message));
                 }
-                Ok(Response::Identity { birth: Some(birth), .. }) => return Ok(birth),
+                Ok(Response::Identity {
+                    birth: Some(birth), ..
+                }) => return Ok(birth),
                 Ok(Response::Identity { birth: None, .. }) => {
-                    why.push(format!("{server}: the group has not committed its first entry yet"));
+                    why.push(format!(
+                        "{server}: the group has not committed its first entry yet"
+                    ));
                 }
                 Ok(other) => why.push(format!("{server}: unexpected answer {other:?}")),
                 Err(error) => why.push(error),
@@ -76,7 +87,10 @@ pub async fn birth_of(spec: &GroupSpec, deadline: Duration) -> Result<u128, Fail
                 spec.group,
                 why.join("\n  ")
             );
-            return Err(Failure { message, code: super::exit::UNAVAILABLE });
+            return Err(Failure {
+                message,
+                code: super::exit::UNAVAILABLE,
+            });
         }
         tokio::time::sleep(POLL).await;
     }
@@ -88,8 +102,15 @@ pub(super) async fn move_shard(
     args: &Move,
     io: &mut Io<'_>,
 ) -> Result<(), Failure> {
-    let num = client.ctrlers().move_shard(args.shard, args.group, deadline).await?;
-    writeln!(io.out, "shard {} belongs to group {} in configuration {num}", args.shard, args.group)?;
+    let num = client
+        .ctrlers()
+        .move_shard(args.shard, args.group, deadline)
+        .await?;
+    writeln!(
+        io.out,
+        "shard {} belongs to group {} in configuration {num}",
+        args.shard, args.group
+    )?;
     Ok(())
 }
 
@@ -112,7 +133,10 @@ pub(super) async fn leave(
     let num = ctrlers.leave(args.groups.clone(), deadline).await?;
     writeln!(io.out, "left in configuration {num}")?;
     if args.no_wait {
-        writeln!(io.err, "not waiting: `kvctl status` shows when the groups hold nothing any more")?;
+        writeln!(
+            io.err,
+            "not waiting: `kvctl status` shows when the groups hold nothing any more"
+        )?;
         return Ok(());
     }
     let mut waiting = args.groups.clone();
@@ -122,7 +146,10 @@ pub(super) async fn leave(
         for group in waiting {
             let why = match ctrlers.record(group, deadline).await {
                 Ok(Some(record)) if complete(&record) => {
-                    writeln!(io.out, "group {group} holds nothing any more and may be shut down")?;
+                    writeln!(
+                        io.out,
+                        "group {group} holds nothing any more and may be shut down"
+                    )?;
                     continue;
                 }
                 Ok(Some(record)) => owes(group, &record).await,
@@ -161,11 +188,16 @@ async fn owes(group: GroupId, record: &Record) -> String {
     let left = record.left.unwrap_or(record.settled);
     let mut parts = Vec::new();
     if status.config < left {
-        parts.push(format!("it is in configuration {} of {left}", status.config));
+        parts.push(format!(
+            "it is in configuration {} of {left}",
+            status.config
+        ));
     }
     let mut by_fate: BTreeMap<String, Vec<u32>> = BTreeMap::new();
     for shard in &status.shards {
-        let peer = shard.peer.map_or("another group".into(), |peer| format!("group {peer}"));
+        let peer = shard
+            .peer
+            .map_or("another group".into(), |peer| format!("group {peer}"));
         let fate = match shard.state {
             ShardState::Absent => continue,
             ShardState::Serving => "served here still".into(),
@@ -181,7 +213,9 @@ async fn owes(group: GroupId, record: &Record) -> String {
         parts.push(format!("shard{s} {} {fate}", ranges(shards)));
     }
     if parts.is_empty() {
-        parts.push(format!("the controllers have yet to hear from group {group} that it is done"));
+        parts.push(format!(
+            "the controllers have yet to hear from group {group} that it is done"
+        ));
     }
     parts.join("; ")
 }
@@ -194,7 +228,10 @@ pub async fn leader_status(servers: &[String], deadline: Duration) -> Option<KvS
             if status.replica.leader == Some(status.replica.node) {
                 return Some(*status);
             }
-            if best.as_ref().is_none_or(|b| b.replica.applied < status.replica.applied) {
+            if best
+                .as_ref()
+                .is_none_or(|b| b.replica.applied < status.replica.applied)
+            {
                 best = Some(*status);
             }
         }

@@ -18,7 +18,11 @@ pub struct Histogram {
 impl Default for Histogram {
     fn default() -> Self {
         let buckets = ((MAX_BITS - BITS + 1) << BITS) as usize;
-        Histogram { buckets: vec![0; buckets], count: 0, max: Duration::ZERO }
+        Histogram {
+            buckets: vec![0; buckets],
+            count: 0,
+            max: Duration::ZERO,
+        }
     }
 }
 

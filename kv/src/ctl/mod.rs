@@ -41,7 +41,10 @@ pub struct Failure {
 impl Failure {
     /// The answer is no.
     pub fn no(message: impl Into<String>) -> Failure {
-        Failure { message: message.into(), code: exit::NO }
+        Failure {
+            message: message.into(),
+            code: exit::NO,
+        }
     }
 }
 
@@ -52,7 +55,10 @@ impl From<ClientError> for Failure {
             ClientError::Unavailable(_) => exit::UNAVAILABLE,
             ClientError::Unknown(_) => exit::UNKNOWN,
         };
-        Failure { message: error.to_string(), code }
+        Failure {
+            message: error.to_string(),
+            code,
+        }
     }
 }
 
@@ -64,7 +70,10 @@ impl From<ctrler::client::ClientError> for Failure {
             Unavailable(_) => exit::UNAVAILABLE,
             Unknown(_) => exit::UNKNOWN,
         };
-        Failure { message: error.to_string(), code }
+        Failure {
+            message: error.to_string(),
+            code,
+        }
     }
 }
 
@@ -117,6 +126,9 @@ pub async fn ask(server: &str, request: &Request, deadline: Duration) -> Result<
         Arc::new(client_hello),
         Arc::new(|_: &Hello| Ok(())),
     );
-    let body = link.call(CHANNEL, encode(request), deadline).await.map_err(|e| e.to_string())?;
+    let body = link
+        .call(CHANNEL, encode(request), deadline)
+        .await
+        .map_err(|e| e.to_string())?;
     postcard::from_bytes(&body).map_err(|error| format!("{server}: unreadable answer: {error}"))
 }

@@ -15,7 +15,12 @@ const MAX_GROUPS: i64 = 100;
 pub struct Up {
     /// Directory of all servers' data and logs; made when absent. Started again on it, the
     /// cluster goes on with its data
-    #[arg(long, env = "KV_UP_DATA", default_value = "./holdfast-data", value_name = "DIR")]
+    #[arg(
+        long,
+        env = "KV_UP_DATA",
+        default_value = "./holdfast-data",
+        value_name = "DIR"
+    )]
     pub data: PathBuf,
     /// Replica groups [default: 2, or as DIR was made]
     #[arg(long, env = "KV_UP_GROUPS", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=MAX_GROUPS))]
@@ -85,8 +90,16 @@ impl Plan {
         };
         let flags = [
             ("--groups", up.groups.map(u32::from), u32::from(made.groups)),
-            ("--replicas", up.replicas.map(u32::from), u32::from(made.replicas)),
-            ("--ctrlers", up.ctrlers.map(u32::from), u32::from(made.ctrlers)),
+            (
+                "--replicas",
+                up.replicas.map(u32::from),
+                u32::from(made.replicas),
+            ),
+            (
+                "--ctrlers",
+                up.ctrlers.map(u32::from),
+                u32::from(made.ctrlers),
+            ),
             ("--shards", up.shards, made.shards),
             ("--port", up.port.map(u32::from), u32::from(made.port)),
         ];
@@ -107,7 +120,9 @@ impl Plan {
         let plan: Plan = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
         match plan.version {
             VERSION => Ok(plan),
-            other => Err(format!("format version {other}, this program knows {VERSION}")),
+            other => Err(format!(
+                "format version {other}, this program knows {VERSION}"
+            )),
         }
     }
 
@@ -115,16 +130,23 @@ impl Plan {
         let last = u32::from(self.port) + 10 * u32::from(self.groups) + u32::from(self.replicas);
         match u16::try_from(last) {
             Ok(_) => Ok(self),
-            Err(_) => Err(format!("--port {}: the last server would need port {last}", self.port)),
+            Err(_) => Err(format!(
+                "--port {}: the last server would need port {last}",
+                self.port
+            )),
         }
     }
 
     fn ctrler_addresses(&self) -> Vec<String> {
-        (0..self.ctrlers).map(|i| format!("127.0.0.1:{}", self.port + i)).collect()
+        (0..self.ctrlers)
+            .map(|i| format!("127.0.0.1:{}", self.port + i))
+            .collect()
     }
 
     fn group_addresses(&self, group: u16) -> Vec<String> {
-        (1..=self.replicas).map(|m| format!("127.0.0.1:{}", self.port + 10 * group + m)).collect()
+        (1..=self.replicas)
+            .map(|m| format!("127.0.0.1:{}", self.port + 10 * group + m))
+            .collect()
     }
 
     /// The controllers' addresses.
@@ -135,7 +157,10 @@ impl Plan {
     /// The groups to join.
     pub fn groups(&self) -> Vec<GroupSpec> {
         (1..=self.groups)
-            .map(|g| GroupSpec { group: u64::from(g), servers: self.group_addresses(g) })
+            .map(|g| GroupSpec {
+                group: u64::from(g),
+                servers: self.group_addresses(g),
+            })
             .collect()
     }
 
@@ -145,7 +170,15 @@ impl Plan {
         let mut servers = Vec::new();
         for (address, id) in ctrlers.iter().zip(1u64..) {
             let (id, shards) = (id.to_string(), self.shards.to_string());
-            let args = ["serve-ctrler", "--id", &id, "--peers", &peers(&ctrlers), "--shards", &shards];
+            let args = [
+                "serve-ctrler",
+                "--id",
+                &id,
+                "--peers",
+                &peers(&ctrlers),
+                "--shards",
+                &shards,
+            ];
             servers.push(server(format!("ctrler-{id}"), 0, address, &args));
         }
         for number in 1..=self.groups {
@@ -154,10 +187,23 @@ impl Plan {
                 let (group, id) = (number.to_string(), id.to_string());
                 let (peers, ctrlers) = (peers(&members), ctrlers.join(","));
                 let args = [
-                    "serve-kv", "--group", &group, "--id", &id, "--peers", &peers, "--ctrlers", &ctrlers,
+                    "serve-kv",
+                    "--group",
+                    &group,
+                    "--id",
+                    &id,
+                    "--peers",
+                    &peers,
+                    "--ctrlers",
+                    &ctrlers,
                 ];
-                
-                servers.push(server(format!("kv-{group}-{id}"), u64::from(number), address, &args));
+
+                servers.push(server(
+                    format!("kv-{group}-{id}"),
+                    u64::from(number),
+                    address,
+                    &args,
+                ));
             }
         }
         servers
@@ -165,14 +211,26 @@ impl Plan {
 }
 
 fn peers(addresses: &[String]) -> String {
-    let entries: Vec<String> =
-        addresses.iter().zip(1..).map(|(address, id)| format!("{id}={address}")).collect();
+    let entries: Vec<String> = addresses
+        .iter()
+        .zip(1..)
+        .map(|(address, id)| format!("{id}={address}"))
+        .collect();
     entries.join(",")
 }
 
 fn server(name: String, group: u64, address: &str, args: &[&str]) -> Server {
     let mut args: Vec<String> = args.iter().map(|arg| arg.to_string()).collect();
     // Only this machine may connect; and the parent holds the other end of standard input.
-    args.extend(["--listen".into(), address.into(), "--exit-with-stdin".into()]);
-    Server { name, group, address: address.into(), args }
+    args.extend([
+        "--listen".into(),
+        address.into(),
+        "--exit-with-stdin".into(),
+    ]);
+    Server {
+        name,
+        group,
+        address: address.into(),
+        args,
+    }
 }

@@ -25,30 +25,54 @@ pub(super) async fn query(
 /// The shards of an owner.
 pub(super) fn owned(config: &Config, owner: Option<u64>) -> impl Iterator<Item = ShardId> {
     let shards = config.shards.iter().zip(0..);
-    shards.filter(move |(of, _)| **of == owner).map(|(_, shard)| shard)
+    shards
+        .filter(move |(of, _)| **of == owner)
+        .map(|(_, shard)| shard)
 }
 
 fn print(config: &Config, io: &mut Io<'_>) -> std::io::Result<()> {
     let (shards, groups) = (config.shards.len(), config.groups.len());
-    writeln!(io.out, "configuration {}: {}, {}", config.num, count(shards, "shard"), count(groups, "group"))?;
+    writeln!(
+        io.out,
+        "configuration {}: {}, {}",
+        config.num,
+        count(shards, "shard"),
+        count(groups, "group")
+    )?;
     for (group, info) in &config.groups {
         let shards: Vec<ShardId> = owned(config, Some(*group)).collect();
         let number = count(shards.len(), "shard");
-        let list = if shards.is_empty() { String::new() } else { format!(": {}", ranges(shards)) };
+        let list = if shards.is_empty() {
+            String::new()
+        } else {
+            format!(": {}", ranges(shards))
+        };
         writeln!(io.out, "  group {group}  {number}{list}")?;
         writeln!(io.out, "           members {}", info.servers.join(", "))?;
     }
     let nobody: Vec<ShardId> = owned(config, None).collect();
     if !nobody.is_empty() {
-        writeln!(io.out, "  nobody   {}: {}", count(nobody.len(), "shard"), ranges(nobody))?;
+        writeln!(
+            io.out,
+            "  nobody   {}: {}",
+            count(nobody.len(), "shard"),
+            ranges(nobody)
+        )?;
     }
     for (holder, shard) in config.holders.iter().zip(0..) {
         if let (Some(group), Some(None)) = (holder, config.shards.get(shard)) {
-            writeln!(io.out, "  shard {shard} is held by group {group} until it has an owner")?;
+            writeln!(
+                io.out,
+                "  shard {shard} is held by group {group} until it has an owner"
+            )?;
         }
     }
     if !config.pins.is_empty() {
-        writeln!(io.out, "  pinned by move: {}", ranges(config.pins.iter().copied()))?;
+        writeln!(
+            io.out,
+            "  pinned by move: {}",
+            ranges(config.pins.iter().copied())
+        )?;
     }
     Ok(())
 }
@@ -60,7 +84,10 @@ pub(super) fn to_json(config: &Config) -> serde_json::Value {
         .iter()
         .map(|(group, info)| {
             let birth = format!("{:032x}", info.birth);
-            (group.to_string(), serde_json::json!({ "servers": info.servers, "birth": birth }))
+            (
+                group.to_string(),
+                serde_json::json!({ "servers": info.servers, "birth": birth }),
+            )
         })
         .collect();
     serde_json::json!({

@@ -41,7 +41,10 @@ pub(super) async fn status(
         Ok(_) => Ok(()),
         Err(error) => {
             let message = format!("the configuration is not known: {error}");
-            Err(Failure { message, code: super::exit::UNAVAILABLE })
+            Err(Failure {
+                message,
+                code: super::exit::UNAVAILABLE,
+            })
         }
     }
 }
@@ -49,7 +52,11 @@ pub(super) async fn status(
 async fn look(client: &Client, deadline: Duration) -> Picture {
     let short = MEMBER_DEADLINE.min(deadline);
     let ctrlers = client.ctrlers().status(short).await;
-    let config = client.ctrlers().query(None, deadline).await.map_err(|e| e.to_string());
+    let config = client
+        .ctrlers()
+        .query(None, deadline)
+        .await
+        .map_err(|e| e.to_string());
     let records = client.ctrlers().records(short).await.unwrap_or_default();
     let mut asked: BTreeMap<GroupId, Vec<String>> = BTreeMap::new();
     if let Ok(config) = &config {
@@ -59,7 +66,9 @@ async fn look(client: &Client, deadline: Duration) -> Picture {
         // A group that left is of interest until it may be shut down.
         for (group, record) in &records {
             if record.left.is_some() && !super::groups::complete(record) {
-                asked.entry(*group).or_insert_with(|| record.group.servers.clone());
+                asked
+                    .entry(*group)
+                    .or_insert_with(|| record.group.servers.clone());
             }
         }
     }
@@ -83,28 +92,44 @@ async fn look(client: &Client, deadline: Duration) -> Picture {
             groups.entry(group).or_default().push(said);
         }
     }
-    Picture { ctrlers, config, records, groups }
+    Picture {
+        ctrlers,
+        config,
+        records,
+        groups,
+    }
 }
 
 /// The page that speaks for a group: its leader's, else that of the member that applied most.
 fn spokesman(members: &[Said<KvStatus>]) -> Option<&KvStatus> {
     let pages = || members.iter().filter_map(|(_, page)| page.as_ref().ok());
     let leads = |page: &&KvStatus| page.replica.leader == Some(page.replica.node);
-    pages().filter(leads).max_by_key(|p| p.replica.term).or(pages().max_by_key(|p| p.replica.applied))
+    pages()
+        .filter(leads)
+        .max_by_key(|p| p.replica.term)
+        .or(pages().max_by_key(|p| p.replica.applied))
 }
 
 fn print(picture: &Picture, io: &mut Io<'_>) -> std::io::Result<()> {
     if let Ok(config) = &picture.config {
         let groups = count(config.groups.len(), "group");
-        writeln!(io.out, "configuration {}: {}, {groups}", config.num, count(config.shards.len(), "shard"))?;
+        writeln!(
+            io.out,
+            "configuration {}: {}, {groups}",
+            config.num,
+            count(config.shards.len(), "shard")
+        )?;
         let nobody: Vec<u32> = query::owned(config, None).collect();
         if !nobody.is_empty() {
             writeln!(io.out, "  shards without an owner: {}", ranges(nobody))?;
         }
     }
     writeln!(io.out, "\ncontrollers")?;
-    let pages: Vec<Said<&ReplicaStatus>> =
-        picture.ctrlers.iter().map(|(at, page)| (at.clone(), page.as_ref().map_err(Clone::clone))).collect();
+    let pages: Vec<Said<&ReplicaStatus>> = picture
+        .ctrlers
+        .iter()
+        .map(|(at, page)| (at.clone(), page.as_ref().map_err(Clone::clone)))
+        .collect();
     print_members(&pages, io)?;
     for (group, members) in &picture.groups {
         print_group(*group, members, picture, io)?;
@@ -132,7 +157,12 @@ fn print_group(
     writeln!(io.out)?;
     let pages: Vec<Said<&ReplicaStatus>> = members
         .iter()
-        .map(|(at, page)| (at.clone(), page.as_ref().map(|p| &p.replica).map_err(Clone::clone)))
+        .map(|(at, page)| {
+            (
+                at.clone(),
+                page.as_ref().map(|p| &p.replica).map_err(Clone::clone),
+            )
+        })
         .collect();
     print_members(&pages, io)?;
     let Some(page) = spokesman else {
@@ -148,16 +178,26 @@ fn print_group(
         let bytes: u64 = shards.iter().map(|s| s.bytes).sum();
         let list = ranges(shards.iter().map(|s| s.shard));
         let s = if shards.len() == 1 { "" } else { "s" };
-        writeln!(io.out, "  shard{s} {list}: {state}, {keys} keys, {}", size(bytes))?;
+        writeln!(
+            io.out,
+            "  shard{s} {list}: {state}, {keys} keys, {}",
+            size(bytes)
+        )?;
     }
     if page.sweeping > 0 {
-        writeln!(io.out, "  {} of shards given away still to be swept", size(page.sweeping))?;
+        writeln!(
+            io.out,
+            "  {} of shards given away still to be swept",
+            size(page.sweeping)
+        )?;
     }
     Ok(())
 }
 
 fn describe(shard: &ShardStatus) -> String {
-    let peer = shard.peer.map_or("another group".into(), |peer| format!("group {peer}"));
+    let peer = shard
+        .peer
+        .map_or("another group".into(), |peer| format!("group {peer}"));
     let since = shard.incarnation;
     match shard.state {
         ShardState::Absent => "absent".into(),
@@ -170,10 +210,15 @@ fn describe(shard: &ShardStatus) -> String {
 }
 
 fn print_members(members: &[Said<&ReplicaStatus>], io: &mut Io<'_>) -> std::io::Result<()> {
-    let newest = members.iter().filter_map(|(_, page)| page.as_ref().ok()).map(|p| p.commit).max();
+    let newest = members
+        .iter()
+        .filter_map(|(_, page)| page.as_ref().ok())
+        .map(|p| p.commit)
+        .max();
     let newest = newest.unwrap_or(0);
-    let mut table =
-        Table::new(&["NODE", "ADDRESS", "ROLE", "TERM", "LOG", "COMMIT", "APPLIED", "LAG", "DISK"]);
+    let mut table = Table::new(&[
+        "NODE", "ADDRESS", "ROLE", "TERM", "LOG", "COMMIT", "APPLIED", "LAG", "DISK",
+    ]);
     for (at, page) in members {
         table.row(match page {
             Err(error) => vec!["?".into(), at.clone(), format!("does not answer: {error}")],
@@ -182,7 +227,13 @@ fn print_members(members: &[Said<&ReplicaStatus>], io: &mut Io<'_>) -> std::io::
                     Some(why) => format!("{} (does not vote: {why})", role(p)),
                     None => role(p),
                 };
-                let numbers = [p.term, p.last, p.commit, p.applied, newest.saturating_sub(p.applied)];
+                let numbers = [
+                    p.term,
+                    p.last,
+                    p.commit,
+                    p.applied,
+                    newest.saturating_sub(p.applied),
+                ];
                 let mut row = vec![p.node.to_string(), at.clone(), role];
                 row.extend(numbers.map(|n| n.to_string()));
                 row.push(size(p.disk_bytes));
@@ -218,7 +269,10 @@ fn to_json(picture: &Picture) -> Value {
             })
         })
         .collect();
-    let ctrlers = picture.ctrlers.iter().map(|(at, page)| member_json(at, page.as_ref()));
+    let ctrlers = picture
+        .ctrlers
+        .iter()
+        .map(|(at, page)| member_json(at, page.as_ref()));
     json!({
         "config": match &picture.config {
             Ok(config) => query::to_json(config),

@@ -17,7 +17,11 @@ impl Table {
     pub fn print(&self, out: &mut dyn Write, indent: &str) -> std::io::Result<()> {
         let columns = self.0.iter().map(Vec::len).max().unwrap_or(0);
         let width = |c: usize| {
-            self.0.iter().filter_map(|row| row.get(c)).map(|cell| cell.chars().count()).max()
+            self.0
+                .iter()
+                .filter_map(|row| row.get(c))
+                .map(|cell| cell.chars().count())
+                .max()
         };
         let widths: Vec<usize> = (0..columns).map(|c| width(c).unwrap_or(0)).collect();
         for row in &self.0 {
@@ -42,7 +46,13 @@ pub fn ranges(numbers: impl IntoIterator<Item = u32>) -> String {
     }
     let texts: Vec<String> = runs
         .into_iter()
-        .map(|(a, b)| if a == b { a.to_string() } else { format!("{a}-{b}") })
+        .map(|(a, b)| {
+            if a == b {
+                a.to_string()
+            } else {
+                format!("{a}-{b}")
+            }
+        })
         .collect();
     texts.join(", ")
 }
@@ -52,7 +62,11 @@ pub fn size(bytes: u64) -> String {
     let mut value = bytes as f64;
     for unit in ["B", "KiB", "MiB", "GiB"] {
         if value < 1024.0 {
-            return if unit == "B" { format!("{bytes} B") } else { format!("{value:.1} {unit}") };
+            return if unit == "B" {
+                format!("{bytes} B")
+            } else {
+                format!("{value:.1} {unit}")
+            };
         }
         value /= 1024.0;
     }

@@ -46,7 +46,12 @@ pub async fn watch(
         let mut child = match start(&server, &dir) {
             Ok(child) => child,
             Err(error) => {
-                let _ = news.send(News::Failed(format!("cannot start {}: {error}", server.name))).await;
+                let _ = news
+                    .send(News::Failed(format!(
+                        "cannot start {}: {error}",
+                        server.name
+                    )))
+                    .await;
                 return;
             }
         };
@@ -67,7 +72,9 @@ pub async fn watch(
         if since.elapsed() >= HEALTHY {
             pause = BACKOFF.0;
         }
-        let _ = news.send(News::Said(obituary(&server, pid, ended, &dir, pause))).await;
+        let _ = news
+            .send(News::Said(obituary(&server, pid, ended, &dir, pause)))
+            .await;
         tokio::select! {
             biased;
             _ = &mut stop => return,
@@ -116,9 +123,16 @@ async fn run(child: &mut Child, name: &str, dir: &Disk) -> io::Result<ExitStatus
 
 /// Waits for a child to stop, as the end of its standard input has asked it to.
 async fn end(mut child: Child, name: &str, news: &mpsc::Sender<News>) {
-    if tokio::time::timeout(STOP_PATIENCE, child.wait()).await.is_err() {
+    if tokio::time::timeout(STOP_PATIENCE, child.wait())
+        .await
+        .is_err()
+    {
         let seconds = STOP_PATIENCE.as_secs();
-        let _ = news.send(News::Said(format!("{name} did not stop within {seconds} s: killed"))).await;
+        let _ = news
+            .send(News::Said(format!(
+                "{name} did not stop within {seconds} s: killed"
+            )))
+            .await;
         let _ = child.kill().await;
     }
 }
@@ -156,7 +170,10 @@ fn tail(dir: &Disk, name: &str) -> io::Result<Vec<String>> {
     file.read_exact_at(&mut buf, from)?;
     let text = String::from_utf8_lossy(&buf).into_owned();
     let lines: Vec<&str> = text.lines().collect();
-    Ok(lines[lines.len().saturating_sub(TAIL.0)..].iter().map(|l| l.to_string()).collect())
+    Ok(lines[lines.len().saturating_sub(TAIL.0)..]
+        .iter()
+        .map(|l| l.to_string())
+        .collect())
 }
 
 fn obituary(
@@ -178,6 +195,9 @@ fn obituary(
         }
     }
     let ms = pause.as_millis();
-    text.push_str(&format!("\n  its log is {}; starting it again in {ms} ms", path.display()));
+    text.push_str(&format!(
+        "\n  its log is {}; starting it again in {ms} ms",
+        path.display()
+    ));
     text
 }

@@ -43,7 +43,9 @@ fn serve() -> Option<i32> {
     let server = args.next()?;
     if server == "serve-ctrler" {
         let flags = [std::ffi::OsString::from("ctrler")].into_iter().chain(args);
-        return Some(ctrler::command::main(ctrler::command::Args::parse_from(flags)));
+        return Some(ctrler::command::main(ctrler::command::Args::parse_from(
+            flags,
+        )));
     }
     if server == "serve-kv" {
         let flags = [std::ffi::OsString::from("kv")].into_iter().chain(args);
@@ -81,7 +83,15 @@ async fn work(cli: Cli) -> Result<(), Failure> {
         Task::Ctl(mut command) => {
             read_stdin(&mut command.values(), &mut std::io::stdin())?;
             let (mut out, mut err) = (std::io::stdout(), std::io::stderr());
-            kv::ctl::run(&cli.common, &command, &mut Io { out: &mut out, err: &mut err }).await
+            kv::ctl::run(
+                &cli.common,
+                &command,
+                &mut Io {
+                    out: &mut out,
+                    err: &mut err,
+                },
+            )
+            .await
         }
         Task::Up(up) => up::up(&up).await,
     }

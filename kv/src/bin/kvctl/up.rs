@@ -30,9 +30,10 @@ pub async fn up(up: &Up) -> Result<(), Failure> {
     let shutdown = ctrler::program::shutdown(false).map_err(Failure::no)?;
     let dir = Disk::real(&up.data)?;
     let _lock = dir.lock().map_err(|error| match error.kind() {
-        std::io::ErrorKind::WouldBlock => {
-            Failure::no(format!("{} is in use by another `kvctl up`", up.data.display()))
-        }
+        std::io::ErrorKind::WouldBlock => Failure::no(format!(
+            "{} is in use by another `kvctl up`",
+            up.data.display()
+        )),
         _ => error.into(),
     })?;
     let plan = plan(up, &dir)?;
@@ -149,11 +150,19 @@ async fn live(
 }
 
 fn show(servers: &[Server], pids: &BTreeMap<usize, u32>, dir: &Disk) {
-    println!("{:<10}  {:<21}  {:>7}  DATA (log: NAME.log beside it)", "SERVER", "ADDRESS", "PID");
+    println!(
+        "{:<10}  {:<21}  {:>7}  DATA (log: NAME.log beside it)",
+        "SERVER", "ADDRESS", "PID"
+    );
     for (number, server) in servers.iter().enumerate() {
         let pid = pids.get(&number).copied().unwrap_or(0);
         let data = dir.path(&server.name);
-        println!("{:<10}  {:<21}  {pid:>7}  {}", server.name, server.address, data.display());
+        println!(
+            "{:<10}  {:<21}  {pid:>7}  {}",
+            server.name,
+            server.address,
+            data.display()
+        );
     }
 }
 
@@ -202,7 +211,13 @@ async fn join(plan: Plan) -> Result<(), Failure> {
                 Err(failure) => println!("waiting: {}", failure.message),
             }
         };
-        groups.insert(spec.group, Group { servers: spec.servers, birth });
+        groups.insert(
+            spec.group,
+            Group {
+                servers: spec.servers,
+                birth,
+            },
+        );
     }
     if !groups.is_empty() {
         loop {
