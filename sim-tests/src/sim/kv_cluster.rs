@@ -52,6 +52,20 @@ impl Default for KvOptions {
     }
 }
 
+/// Small limits: flushes, snapshots, rewrites and cut logs after some tens of KiB.
+pub fn small(options: &mut Options) {
+    options.log.segment_bytes = 64 << 10;
+    options.log.fill_bytes = 16 << 10;
+    options.store.overlay_bytes = 24 << 10;
+    options.store.overlay_limit = 128 << 10;
+    options.store.rewrite_min_bytes = 128 << 10;
+    options.store.chunk_bytes = 4 << 10;
+    options.store.cache_bytes = 1 << 20;
+    options.keep_log_bytes = 8 << 10;
+    options.flush_log_bytes = 16 << 10;
+    options.max_log_bytes = 64 << 10;
+}
+
 /// A cluster. Cheap to clone. Group 0 is the controllers'.
 #[derive(Clone)]
 pub struct KvCluster {
@@ -61,7 +75,7 @@ pub struct KvCluster {
     keys: Arc<BTreeMap<(GroupId, u64), Key>>,
 }
 
-fn address(group: GroupId, node: u64) -> (Ipv4Addr, String) {
+pub(super) fn address(group: GroupId, node: u64) -> (Ipv4Addr, String) {
     let ip = Ipv4Addr::new(10, 0, group as u8, node as u8);
     (ip, format!("{ip}:{PORT}"))
 }
@@ -75,6 +89,7 @@ impl KvCluster {
     pub fn new(options: KvOptions) -> KvCluster {
         let nodes = Nodes::new();
         super::invariants::install();
+        super::ownership::install();
         let mut keys = BTreeMap::new();
         let ctrlers: Vec<String> = members(0, options.ctrlers).into_values().collect();
         for group in 0..=options.groups {
@@ -157,12 +172,35 @@ impl KvCluster {
         members(0, self.options.ctrlers).into_values().collect()
     }
 
+    /// Node numbers of a group's members.
+    pub fn members(&self, group: GroupId) -> Vec<u64> {
+        self.keys
+            .keys()
+            .filter(|(g, _)| *g == group)
+            .map(|(_, node)| *node)
+            .collect()
+    }
+
     /// A client of the store; to be made and used on a machine (see [`Nodes::run`]).
     pub fn client(&self) -> Client {
+        self.client_within(self.options.deadline)
+    }
+
+    /// A client that gives up after `deadline`.
+    pub fn client_within(&self, deadline: Duration) -> Client {
         Client::new(ClientOptions {
             ctrlers: self.ctrlers(),
-            deadline: self.options.deadline,
+            deadline,
         })
+    }
+
+    /// The n-th key of a shard.
+    pub fn key_of(&self, shard: ShardId, n: usize) -> Vec<u8> {
+        (0u64..)
+            .map(|i| format!("s{i}").into_bytes())
+            .filter(|key| kv::slot::shard(key, self.options.shards) == shard)
+            .nth(n)
+            .expect("every shard has keys without end")
     }
 
     /// A client of the controllers; to be made and used on a machine.
@@ -290,46 +328,6 @@ impl KvCluster {
         .await;
     }
 
-    /// Status page of one server, if it answers.
-    pub async fn status(&self, group: GroupId, node: u64) -> Option<api::KvStatus> {
-        let (_, target) = address(group, node);
-        let task = async move {
-            let link = Link::new(
-                target,
-                Limits::default(),
-                Arc::new(hello),
-                Arc::new(|_: &Hello| Ok(())),
-            );
-            let request = postcard::to_allocvec(&api::Request::Status).expect("encodes");
-            let body = link
-                .call(api::CHANNEL, request.into(), Duration::from_secs(1))
-                .await
-                .ok()?;
-            match postcard::from_bytes(&body) {
-                Ok(api::Response::Status(status)) => Some(*status),
-                _ => None,
-            }
-        };
-        self.nodes.run(task).await
-    }
-
-    /// The node that leads a group, as its members tell.
-    pub async fn leader(&self, group: GroupId) -> u64 {
-        let since = tokio::time::Instant::now();
-        loop {
-            for node in 1..=self.options.replicas {
-                if self.nodes.is_up(self.key(group, node))
-                    && let Some(status) = self.status(group, node).await
-                    && status.replica.role == raft::protocol::Role::Leader
-                {
-                    return node;
-                }
-            }
-            assert!(since.elapsed() < LONG, "group {group} has no leader");
-            sleep(Duration::from_millis(50)).await;
-        }
-    }
-
     /// Kills every server of a group.
     pub fn kill_group(&self, group: GroupId) {
         for key in self.group(group) {
@@ -350,7 +348,7 @@ impl KvCluster {
 }
 
 /// A client's hello.
-fn hello() -> Hello {
+pub(super) fn hello() -> Hello {
     Hello {
         protocol: PROTOCOL,
         cluster: None,

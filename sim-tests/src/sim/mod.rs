@@ -3,9 +3,14 @@
 pub mod invariants;
 pub mod kv_cluster;
 pub mod nodes;
+pub mod ownership;
+pub mod probe;
 pub mod raft_cluster;
 pub mod trace;
+pub mod unrest;
+pub mod workload;
 
 pub use kv_cluster::{KvCluster, KvOptions};
 pub use nodes::{Key, Nodes};
 pub use raft_cluster::{RaftCluster, RaftOptions};
+pub use workload::{Book, Load, Mix};

@@ -1,0 +1,415 @@
+//! Linearizability: is there an order of the operations, each somewhere between its call and its
+//! return, in which a single copy would have given the same answers?
+//!
+//! The search is Wing and Gong's with Lowe's cache of (operations done, state), key by key: keys
+//! are independent objects, and linearizability is local (Herlihy and Wing 1990, theorem 1).
+
+use crate::history::{Answer, Call, History, Operation};
+use bytes::{Bytes, BytesMut};
+use std::collections::{HashMap, HashSet};
+
+/// Configurations the search may visit for one key before it gives up.
+const MAX_STEPS: u64 = 20_000_000;
+
+/// Why a history is not accepted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Violation {
+    /// No order explains the answers for this key. The operations are those of the longest
+    /// explained prefix and the first one that does not fit.
+    NotLinearizable {
+        /// The key.
+        key: Bytes,
+        /// A readable account.
+        report: String,
+    },
+    /// The search gave up: the history is too concurrent to be judged. Not an acceptance.
+    Undecided {
+        /// The key.
+        key: Bytes,
+    },
+}
+
+/// Judges every key.
+pub fn check(history: &History) -> Result<(), Violation> {
+    for (key, operations) in history.keys() {
+        check_key(key, operations)?;
+    }
+    Ok(())
+}
+
+type State = Option<Bytes>;
+
+/// The state after `call`, if a single copy in `state` could have answered so.
+fn step(state: &State, call: &Call, answer: Option<&Answer>) -> Option<State> {
+    let (next, truth) = match call {
+        Call::Get => (state.clone(), Answer::Value(state.clone())),
+        Call::Put(value) => (Some(value.clone()), Answer::Written),
+        Call::Append(value) => {
+            let mut all = BytesMut::from(state.as_deref().unwrap_or_default());
+            all.extend_from_slice(value);
+            let length = all.len() as u64;
+            (Some(all.freeze()), Answer::Length(length))
+        }
+        Call::Delete => (None, Answer::Deleted(state.is_some())),
+        Call::Cas(expected, value) if expected == state => (value.clone(), Answer::Swapped(true)),
+        Call::Cas(..) => (state.clone(), Answer::Swapped(false)),
+    };
+    match answer {
+        Some(answer) if *answer != truth => None,
+        _ => Some(next),
+    }
+}
+
+/// Drops operations without an answer that nobody needs: an unanswered write may never take
+/// effect, so leaving it out only asks more of the rest; and when no read shows its value, no
+/// explanation of the rest needs it. Without this, every open write doubles the search.
+fn relevant(operations: &[Operation]) -> Vec<&Operation> {
+    let shown: Vec<&Bytes> = operations
+        .iter()
+        .filter_map(|o| match &o.returned {
+            Some((_, Answer::Value(Some(value)))) => Some(value),
+            _ => None,
+        })
+        .collect();
+    let contains = |whole: &[u8], part: &[u8]| {
+        !part.is_empty() && whole.windows(part.len()).any(|window| window == part)
+    };
+    let lengths_matter = operations.iter().any(|o| {
+        matches!(
+            &o.returned,
+            Some((
+                _,
+                Answer::Length(_) | Answer::Deleted(_) | Answer::Swapped(_)
+            ))
+        )
+    });
+    let needed = |o: &&Operation| match (&o.returned, &o.call) {
+        (Some(_), _) => true,
+        (None, Call::Get) => false,
+        // Its effect may show in a length or a comparison only.
+        (None, _) if lengths_matter => true,
+        (None, Call::Append(v) | Call::Put(v)) => shown.iter().any(|s| contains(s, v)),
+        (None, Call::Delete | Call::Cas(..)) => true,
+    };
+    operations.iter().filter(needed).collect()
+}
+
+/// One end of an operation in the list of calls and returns, in order of time.
+#[derive(Clone, Copy)]
+struct Node {
+    operation: usize,
+    is_call: bool,
+    /// The other end.
+    other: usize,
+    previous: usize,
+    next: usize,
+}
+
+/// A doubly linked list over a vector; node 0 is the head.
+struct List(Vec<Node>);
+
+impl List {
+    fn new(operations: &[&Operation]) -> List {
+        // Returns sort behind calls of the same moment: such operations overlap.
+        let mut ends: Vec<(u64, bool, usize)> = Vec::new();
+        for (i, o) in operations.iter().enumerate() {
+            ends.push((o.called, false, i));
+            ends.push((o.returned.as_ref().map_or(u64::MAX, |(at, _)| *at), true, i));
+        }
+        ends.sort_unstable();
+        let count = ends.len();
+        let head = Node {
+            operation: usize::MAX,
+            is_call: false,
+            other: 0,
+            previous: count,
+            next: 1,
+        };
+        let mut nodes = vec![head];
+        let mut calls = vec![0; operations.len()];
+        for (at, (_, is_return, operation)) in ends.into_iter().enumerate() {
+            let place = at + 1;
+            let next = if place == count { 0 } else { place + 1 };
+            let other = if is_return { calls[operation] } else { 0 };
+            if is_return {
+                let call: &mut Node = &mut nodes[other];
+                call.other = place;
+            } else {
+                calls[operation] = place;
+            }
+            nodes.push(Node {
+                operation,
+                is_call: !is_return,
+                other,
+                previous: at,
+                next,
+            });
+        }
+        if count == 0 {
+            nodes[0].next = 0;
+        }
+        List(nodes)
+    }
+
+    fn unlink(&mut self, at: usize) {
+        let Node { previous, next, .. } = self.0[at];
+        self.0[previous].next = next;
+        self.0[next].previous = previous;
+    }
+
+    fn relink(&mut self, at: usize) {
+        let Node { previous, next, .. } = self.0[at];
+        self.0[previous].next = at;
+        self.0[next].previous = at;
+    }
+
+    /// Takes an operation out: its call, then its return.
+    fn lift(&mut self, call: usize) {
+        self.unlink(call);
+        self.unlink(self.0[call].other);
+    }
+
+    fn unlift(&mut self, call: usize) {
+        self.relink(self.0[call].other);
+        self.relink(call);
+    }
+}
+
+fn check_key(key: &Bytes, operations: &[Operation]) -> Result<(), Violation> {
+    let operations = relevant(operations);
+    let mut list = List::new(&operations);
+    let mut interned: HashMap<State, u32> = HashMap::new();
+    let mut done = vec![0u64; operations.len().div_ceil(64)];
+    let mut seen: HashSet<(Vec<u64>, u32)> = HashSet::new();
+    let mut path: Vec<(usize, State)> = Vec::new();
+    let mut best: Vec<usize> = Vec::new();
+    let mut state: State = None;
+    let mut at = list.0[0].next;
+    let mut steps = 0u64;
+    while list.0[0].next != 0 {
+        steps += 1;
+        if steps > MAX_STEPS {
+            return Err(Violation::Undecided { key: key.clone() });
+        }
+        let node = list.0[at];
+        if node.is_call && at != 0 {
+            let operation = operations[node.operation];
+            let answer = operation.returned.as_ref().map(|(_, answer)| answer);
+            if let Some(next) = step(&state, &operation.call, answer) {
+                let count = interned.len() as u32;
+                let id = *interned.entry(next.clone()).or_insert(count);
+                done[node.operation / 64] |= 1 << (node.operation % 64);
+                if seen.insert((done.clone(), id)) {
+                    path.push((at, std::mem::replace(&mut state, next)));
+                    list.lift(at);
+                    at = list.0[0].next;
+                    continue;
+                }
+                done[node.operation / 64] &= !(1 << (node.operation % 64));
+            }
+            at = node.next;
+            continue;
+        }
+        // A return (or the end): whatever comes behind was called later. Go back.
+        if path.len() > best.len() {
+            best = path
+                .iter()
+                .map(|(call, _)| list.0[*call].operation)
+                .collect();
+        }
+        let Some((call, before)) = path.pop() else {
+            let report = report(key, &operations, &best);
+            return Err(Violation::NotLinearizable {
+                key: key.clone(),
+                report,
+            });
+        };
+        let operation = list.0[call].operation;
+        done[operation / 64] &= !(1 << (operation % 64));
+        state = before;
+        list.unlift(call);
+        at = list.0[call].next;
+    }
+    Ok(())
+}
+
+/// The end of the longest explained order and what comes next in time.
+fn report(key: &Bytes, operations: &[&Operation], best: &[usize]) -> String {
+    let line = |i: usize| {
+        let o = operations[i];
+        let returned = o
+            .returned
+            .as_ref()
+            .map(|(at, answer)| format!("{answer:?} at {at}"));
+        let returned = returned.unwrap_or_else(|| "no answer".into());
+        format!(
+            "  client {}: {:?} at {} -> {returned}\n",
+            o.client, o.call, o.called
+        )
+    };
+    let mut text = format!(
+        "key {key:?}: {} of {} operations can be ordered; the last of them:\n",
+        best.len(),
+        operations.len()
+    );
+    for i in &best[best.len().saturating_sub(12)..] {
+        text.push_str(&line(*i));
+    }
+    text.push_str("none of these fits next:\n");
+    let mut rest: Vec<usize> = (0..operations.len())
+        .filter(|i| !best.contains(i))
+        .collect();
+    rest.sort_by_key(|i| operations[*i].called);
+    for i in rest.into_iter().take(12) {
+        text.push_str(&line(i));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn op(client: u64, call: Call, called: u64, returned: Option<(u64, Answer)>) -> Operation {
+        Operation {
+            client,
+            call,
+            called,
+            returned,
+        }
+    }
+
+    fn bytes(text: &str) -> Bytes {
+        Bytes::copy_from_slice(text.as_bytes())
+    }
+
+    fn put(value: &str, from: u64, to: u64) -> Operation {
+        op(
+            1,
+            Call::Put(bytes(value)),
+            from,
+            Some((to, Answer::Written)),
+        )
+    }
+
+    fn get(value: Option<&str>, from: u64, to: u64) -> Operation {
+        op(
+            2,
+            Call::Get,
+            from,
+            Some((to, Answer::Value(value.map(bytes)))),
+        )
+    }
+
+    fn judge(operations: Vec<Operation>) -> Result<(), Violation> {
+        let mut history = History::default();
+        for operation in operations {
+            history.add(b"k", operation);
+        }
+        check(&history)
+    }
+
+    #[test]
+    fn a_read_may_see_either_side_of_an_overlapping_write() {
+        assert_eq!(
+            judge(vec![put("a", 0, 1), put("b", 2, 9), get(Some("a"), 3, 4)]),
+            Ok(())
+        );
+        assert_eq!(
+            judge(vec![put("a", 0, 1), put("b", 2, 9), get(Some("b"), 3, 4)]),
+            Ok(())
+        );
+    }
+
+    #[test]
+    fn a_stale_read_is_found() {
+        let history = vec![put("a", 0, 1), put("b", 2, 3), get(Some("a"), 4, 5)];
+        assert!(matches!(
+            judge(history),
+            Err(Violation::NotLinearizable { .. })
+        ));
+    }
+
+    #[test]
+    fn two_reads_may_not_go_back_in_time() {
+        let history = vec![
+            put("a", 0, 1),
+            put("b", 2, 9),
+            get(Some("b"), 3, 4),
+            get(Some("a"), 5, 6),
+        ];
+        assert!(matches!(
+            judge(history),
+            Err(Violation::NotLinearizable { .. })
+        ));
+    }
+
+    #[test]
+    fn an_unanswered_write_may_take_effect_late_or_never_but_once() {
+        let open = |value: &str| op(3, Call::Append(bytes(value)), 0, None);
+        let late = vec![open("x"), get(None, 1, 2), get(Some("x"), 3, 4)];
+        assert_eq!(judge(late), Ok(()));
+        assert_eq!(judge(vec![open("x"), get(None, 1, 2)]), Ok(()));
+        let twice = vec![open("x"), get(Some("xx"), 3, 4)];
+        assert!(matches!(
+            judge(twice),
+            Err(Violation::NotLinearizable { .. })
+        ));
+        let and_gone = vec![open("x"), get(Some("x"), 1, 2), get(None, 3, 4)];
+        assert!(matches!(
+            judge(and_gone),
+            Err(Violation::NotLinearizable { .. })
+        ));
+    }
+
+    #[test]
+    fn an_unanswered_append_that_shows_only_in_a_length_is_not_dropped() {
+        let append = op(
+            1,
+            Call::Append(bytes("yy")),
+            2,
+            Some((3, Answer::Length(3))),
+        );
+        let history = vec![op(3, Call::Append(bytes("x")), 0, None), append];
+        assert_eq!(judge(history), Ok(()));
+    }
+
+    #[test]
+    fn compare_and_set_wins_once() {
+        let cas = |client, from, to, won| {
+            let call = Call::Cas(None, Some(bytes(&format!("c{client}"))));
+            op(client, call, from, Some((to, Answer::Swapped(won))))
+        };
+        assert_eq!(judge(vec![cas(1, 0, 5, true), cas(2, 0, 5, false)]), Ok(()));
+        let both = judge(vec![cas(1, 0, 5, true), cas(2, 0, 5, true)]);
+        assert!(matches!(both, Err(Violation::NotLinearizable { .. })));
+    }
+
+    #[test]
+    fn ten_clients_appending_to_one_key_are_judged() {
+        // Client c appends its token during [10 i, 10 i + 15): always two rounds overlap.
+        let mut value = String::new();
+        let mut history = Vec::new();
+        for round in 0..100u64 {
+            for client in 0..10u64 {
+                let token = format!("{client}.{round};");
+                value.push_str(&token);
+                let answer = Answer::Length(value.len() as u64);
+                let at = 100 * round + client;
+                history.push(op(
+                    client,
+                    Call::Append(bytes(&token)),
+                    at,
+                    Some((at + 60, answer)),
+                ));
+            }
+        }
+        history.push(get(Some(&value), 20_000, 20_001));
+        assert_eq!(judge(history.clone()), Ok(()));
+        history.push(get(Some(&value[..value.len() - 4]), 20_002, 20_003));
+        assert!(matches!(
+            judge(history),
+            Err(Violation::NotLinearizable { .. })
+        ));
+    }
+}

@@ -1,0 +1,280 @@
+//! Beyond correctness: shards that are not concerned, shards that have arrived, bytes that are gone.
+#![cfg(madsim)]
+
+use ctrler::config::{GroupId, ShardId};
+use kv::api::ShardState;
+use kv::client::ClientError;
+use sim_tests::sim::kv_cluster::small;
+use sim_tests::sim::nodes::eventually;
+use sim_tests::sim::unrest::{between, reliable, unreliable_between_groups};
+use sim_tests::sim::{KvCluster, KvOptions, Load, Mix};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::sleep;
+
+/// Bytes of keys and values that a member holds, as it counts them, and in which shards.
+async fn held(cluster: &KvCluster, group: GroupId, node: u64) -> (u64, Vec<ShardId>) {
+    let page = cluster.status(group, node).await.expect("answers");
+    let bytes = page.shards.iter().map(|s| s.bytes).sum();
+    (bytes, page.shards.iter().map(|s| s.shard).collect())
+}
+
+/// After moves there is one copy per replica of the owner: rows are gone, and so are their bytes
+/// from the disks, as soon as a state file is rewritten.
+#[madsim::test]
+async fn challenge_1_delete() {
+    const KEYS: u64 = 60;
+    const VALUE: usize = 8 << 10;
+    let options = KvOptions {
+        groups: 3,
+        adjust: Arc::new(small),
+        ..KvOptions::default()
+    };
+    let cluster = KvCluster::with_groups(options, &[1]).await;
+    let c = cluster.clone();
+    let key = |n| format!("key-{n}").into_bytes();
+    cluster
+        .nodes
+        .run(async move {
+            let client = c.client();
+            let mut all = 0;
+            for n in 0..KEYS {
+                let value = [format!("value-{n}-").into_bytes(), vec![b'#'; VALUE]].concat();
+                all += (key(n).len() + value.len()) as u64;
+                client.put(&key(n), &value).await.expect("put");
+            }
+            for _ in 0..2 {
+                let num = c.join(&[2, 3]).await;
+                assert!(num > 0);
+                c.settled().await;
+                let num = c.leave(&[1]).await;
+                c.left(1, num).await;
+                c.settled().await;
+                c.join(&[1]).await;
+                let num = c.leave(&[2, 3]).await;
+                c.left(2, num).await;
+                c.left(3, num).await;
+                c.settled().await;
+            }
+            c.swept(&[1, 2, 3]).await;
+            for group in 1..=3 {
+                c.agreed(group).await;
+                for node in c.members(group) {
+                    let (bytes, shards) = held(&c, group, node).await;
+                    assert_eq!(bytes, if group == 1 { all } else { 0 }, "{group}.{node}");
+                    assert_eq!(
+                        shards.len(),
+                        if group == 1 { 10 } else { 0 },
+                        "{group}.{node}"
+                    );
+                }
+            }
+            // What the disks hold follows as soon as there is something to flush.
+            let groups: Vec<GroupId> = vec![2, 3];
+            c.join(&groups).await;
+            for shard in 0..10 {
+                let group = if shard < 5 { 2 } else { 3 };
+                c.move_shard(shard, group).await;
+            }
+            c.settled().await;
+            c.swept(&[1]).await;
+            for n in 0..KEYS {
+                let value = client.get(&key(n)).await.expect("get").expect("present");
+                assert_eq!(value.len(), format!("value-{n}-").len() + VALUE);
+            }
+            let mut total = 0;
+            for group in 1..=3 {
+                for node in c.members(group) {
+                    total += c.nodes.disk(c.key(group, node)).used();
+                }
+            }
+            println!("live {all}, disks {total}");
+            for group in 1..=3 {
+                for node in c.members(group) {
+                    let disk = c.nodes.disk(c.key(group, node));
+                    println!("{group}.{node} {} {:?}", disk.used(), disk.files());
+                }
+            }
+        })
+        .await;
+    cluster.nodes.finish().await;
+}
+
+/// Shards untouched by a stuck reconfiguration keep serving: the old owner of the others is dead.
+#[madsim::test]
+async fn challenge_2_unaffected() {
+    let options = KvOptions {
+        groups: 2,
+        ..KvOptions::default()
+    };
+    let cluster = KvCluster::with_groups(options, &[1, 2]).await;
+    let c = cluster.clone();
+    cluster
+        .nodes
+        .run(async move {
+            let client = c.client();
+            for shard in 0..10 {
+                client
+                    .put(&c.key_of(shard, 0), b"before")
+                    .await
+                    .expect("put");
+            }
+            c.settled().await;
+            let owners = c.config().await.shards;
+            c.kill_group(1);
+            c.leave(&[1]).await;
+            sleep(Duration::from_secs(2)).await;
+            let quick = c.client_within(Duration::from_secs(3));
+            for (shard, owner) in owners.iter().enumerate() {
+                let key = c.key_of(shard as u32, 0);
+                if *owner == Some(2) {
+                    assert_eq!(quick.append(&key, b"+").await, Ok(7), "shard {shard}");
+                    assert_eq!(quick.get(&key).await, Ok(Some("before+".into())));
+                }
+            }
+            let lost = owners
+                .iter()
+                .position(|o| *o == Some(1))
+                .expect("half of them") as u32;
+            let got = quick.get(&c.key_of(lost, 0)).await;
+            assert!(matches!(got, Err(ClientError::Unavailable(_))), "{got:?}");
+            c.start_group(1);
+            for (shard, owner) in owners.iter().enumerate() {
+                let value = client.get(&c.key_of(shard as u32, 0)).await;
+                let expected = if *owner == Some(2) {
+                    "before+"
+                } else {
+                    "before"
+                };
+                assert_eq!(value, Ok(Some(expected.into())), "shard {shard}");
+            }
+            c.settled().await;
+        })
+        .await;
+    cluster.nodes.finish().await;
+}
+
+/// Wound 10: a shard that has arrived serves at once, while others of the same configuration are
+/// still on their way: their old owner is dead. Whichever shards those are.
+async fn partial(dead: GroupId) {
+    let alive = 4 - dead;
+    let options = KvOptions {
+        groups: 3,
+        shards: 30,
+        ..KvOptions::default()
+    };
+    let cluster = KvCluster::with_groups(options, &[1, 2, 3]).await;
+    let c = cluster.clone();
+    cluster
+        .nodes
+        .run(async move {
+            let client = c.client();
+            for shard in 0..30 {
+                client
+                    .put(&c.key_of(shard, 0), b"before")
+                    .await
+                    .expect("put");
+            }
+            c.settled().await;
+            let owners = c.config().await.shards;
+            c.kill_group(dead);
+            c.leave(&[1, 3]).await;
+            // None of the groups settles this configuration, and these shards arrive.
+            let quick = c.client_within(Duration::from_secs(5));
+            for (shard, owner) in owners.iter().enumerate() {
+                if *owner != Some(dead) {
+                    let key = c.key_of(shard as u32, 0);
+                    assert_eq!(quick.append(&key, b"+").await, Ok(7), "shard {shard}");
+                }
+            }
+            c.nodes.assert_no_fatal();
+            let c2 = &c;
+            eventually(
+                "all that can arrive has arrived",
+                Duration::from_secs(10),
+                || async move {
+                    let node = c2.leader(2).await;
+                    let Some(page) = c2.status(2, node).await else {
+                        return false;
+                    };
+                    let count = |state| page.shards.iter().filter(|s| s.state == state).count();
+                    (count(ShardState::Arriving), count(ShardState::Serving)) == (10, 20)
+                },
+            )
+            .await;
+            c.start_group(dead);
+            c.settled().await;
+            for (shard, owner) in owners.iter().enumerate() {
+                let value = client.get(&c.key_of(shard as u32, 0)).await;
+                let expected = if *owner == Some(dead) {
+                    "before"
+                } else {
+                    "before+"
+                };
+                assert_eq!(value, Ok(Some(expected.into())), "shard {shard}");
+            }
+            let num = c.config().await.num;
+            c.left(alive, num).await;
+            c.left(dead, num).await;
+        })
+        .await;
+    cluster.nodes.finish().await;
+}
+
+#[madsim::test]
+async fn challenge_2_partial_wound_10_low_shards_missing() {
+    partial(1).await;
+}
+
+#[madsim::test]
+async fn challenge_2_partial_wound_10_high_shards_missing() {
+    partial(3).await;
+}
+
+/// Wounds 3 and 4: A→B→A→B faster than deletion, while what groups say to each other is lost,
+/// doubled and up to three seconds late, and members crash: a late install or a late release
+/// touches no shard that has come back, and every old copy is swept in the end.
+#[madsim::test]
+async fn back_and_forth_wound_3_wound_4() {
+    let options = KvOptions {
+        groups: 2,
+        adjust: Arc::new(small),
+        ..KvOptions::default()
+    };
+    let cluster = KvCluster::with_groups(options, &[1, 2]).await;
+    let load = Load::start(
+        &cluster,
+        Mix {
+            clients: 5,
+            keys: 10,
+            appends_only: true,
+            ..Mix::default()
+        },
+    );
+    load.book().progress(30).await;
+    unreliable_between_groups();
+    for round in 0..12u64 {
+        for shard in 0..10 {
+            if (round + shard).is_multiple_of(3) {
+                cluster
+                    .move_shard(shard as u32, 1 + (round + shard / 3) % 2)
+                    .await;
+            }
+        }
+        if round % 4 == 3 {
+            let key = cluster.key(1 + round / 4 % 2, cluster.leader(1 + round / 4 % 2).await);
+            cluster.nodes.restart(key);
+        }
+        sleep(between(0, 400)).await;
+    }
+    reliable();
+    load.book().progress(30).await;
+    cluster.settled().await;
+    let book = load.finish().await;
+    assert!(book.errors().is_empty(), "{:#?}", book.errors());
+    cluster.swept(&[1, 2]).await;
+    for group in 1..=2 {
+        cluster.agreed(group).await;
+    }
+    cluster.nodes.finish().await;
+}
