@@ -15,6 +15,9 @@ use world::net::{Hello, Limits, Link, PROTOCOL};
 /// Threads that run a server's tasks: one for the Raft task, one beside it for connections; more
 /// gain nothing, since disk work has threads of its own.
 const WORKERS: usize = 2;
+/// On fewer cores one thread carries a server (its disk has threads of its own): handing work
+/// from thread to thread costs more there than a second thread gains.
+const MULTI_THREAD_CORES: usize = 4;
 /// How long a health check waits for its answer.
 const HEALTH_DEADLINE: Duration = Duration::from_secs(3);
 /// Most members of one group.
@@ -130,8 +133,15 @@ pub fn init_tracing() -> Result<(), String> {
 /// Runs the whole of a program on a runtime of its own and returns its exit code: 0, or 1 after
 /// an error was printed to standard error.
 pub fn run<E: Display>(program: impl Future<Output = Result<(), E>>) -> i32 {
-    let mut builder = tokio::runtime::Builder::new_multi_thread();
-    let runtime = match builder.worker_threads(WORKERS).enable_all().build() {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let mut builder = if cores < MULTI_THREAD_CORES {
+        tokio::runtime::Builder::new_current_thread()
+    } else {
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        builder.worker_threads(WORKERS);
+        builder
+    };
+    let runtime = match builder.enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(format_args!("cannot start the runtime: {error}")),
     };

@@ -18,7 +18,7 @@ use crate::store::{Install, Installed, Spool, Stamp, StoreError};
 /// Events waiting for the Raft task; beyond, clients wait and mail is dropped.
 pub(super) const INBOX: usize = 8192;
 /// Bytes of committed entries handed to the apply task and not yet applied.
-pub(super) const APPLY_WINDOW_BYTES: usize = 4 << 20;
+pub(super) const APPLY_WINDOW_BYTES: usize = 1 << 20;
 
 /// A client that waits for a command.
 pub(super) struct Waiter {
@@ -57,6 +57,8 @@ pub(super) enum Internal {
     Spooled(Result<Arc<Spool>, String>),
     SnapshotSent {
         to: NodeId,
+        /// The term in which this node led when the transfer began.
+        term: Term,
         installed: Option<Index>,
     },
     Offered {
