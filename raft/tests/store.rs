@@ -254,6 +254,37 @@ fn a_grown_file_is_rewritten() {
 }
 
 #[test]
+fn who_waits_for_room_does_not_wait_for_a_rewrite_that_gave_way() {
+    block_on_test(async {
+        let sim = sim_disk("a", 9);
+        let options = StoreOptions {
+            rewrite_min_bytes: 100_000,
+            overlay_limit: 10_000,
+            ..options()
+        };
+        let mut store = open_with(&sim, options).await;
+        for n in 0..400u32 {
+            let value = [n as u8; 5_000];
+            store.rows_mut().put(&n.to_be_bytes(), &value).unwrap();
+        }
+        step(&mut store);
+        flush(&mut store).await.unwrap();
+        for n in 20..400u32 {
+            store.rows_mut().delete(&n.to_be_bytes()).unwrap();
+        }
+        step(&mut store);
+        flush(&mut store).await.unwrap();
+        store.maybe_flush(false);
+        apply(&mut store, &[("new", &"row".repeat(5_000))]);
+        assert!(store.full());
+        assert!(!store.maybe_flush(true), "the rewrite runs, and gives way");
+        let done = tokio::time::timeout(std::time::Duration::from_secs(60), store.done()).await;
+        assert!(matches!(done, Ok(Ok(Done::Flushed))), "for ever full");
+        assert!(!store.full());
+    });
+}
+
+#[test]
 fn threads_apply_while_the_disk_flushes() {
     // On real files and threads: concurrency inside a commit is what the simulation does not show.
     let root = std::env::temp_dir().join(format!("store-{}", std::process::id()));

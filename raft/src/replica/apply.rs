@@ -18,6 +18,9 @@ use world::observe;
 /// Longest pause before a batch while the overlay is full, reached when it is at twice the mark.
 const MAX_PAUSE: Duration = Duration::from_millis(20);
 
+/// Reads that wait for an index; refused beyond.
+const MAX_WAITING_READS: usize = 16_384;
+
 pub(super) struct Applier<M> {
     shared: Arc<Shared>,
     store: Store,
@@ -25,8 +28,12 @@ pub(super) struct Applier<M> {
     events: mpsc::UnboundedReceiver<Apply>,
     /// Reads that wait for an index.
     reads: BTreeMap<Index, Vec<Query>>,
-    /// A complete snapshot beside the present state.
-    filled: Option<Installed>,
+    /// How many they are; at most [`MAX_WAITING_READS`].
+    waiting: usize,
+    /// Complete snapshots beside the present state, all of them above it. The core is asked about
+    /// each; one that it took is here until the log task asks for the switch, although another
+    /// transfer may have begun, or ended, meanwhile.
+    filled: Vec<Installed>,
     /// Bytes of entries applied since the last flush began.
     unflushed: usize,
     time_ms: u64,
@@ -46,7 +53,8 @@ impl<M: Machine> Applier<M> {
             machine,
             events,
             reads: BTreeMap::new(),
-            filled: None,
+            waiting: 0,
+            filled: Vec::new(),
             unflushed: 0,
             time_ms,
         }
@@ -80,24 +88,26 @@ impl<M: Machine> Applier<M> {
                     self.answer(query)?;
                 }
             }
-            Apply::Reads { index, queries } => {
-                self.reads.entry(index).or_default().extend(queries);
-            }
+            Apply::Reads { index, queries } => self.wait(index, queries),
             Apply::Inspect(query) => self.answer(query)?,
             Apply::Configuration(configuration) => {
                 if self.store.stamp().configuration.voters.is_empty() {
                     self.store.set_configuration(configuration);
                 }
             }
+            Apply::Spool if self.store.stamp().index == 0 => {
+                let nothing = Err("nothing is applied here yet".to_string());
+                self.shared.tell(Internal::Spooled(nothing));
+            }
             Apply::Spool => self.store.start_snapshot(),
             Apply::Install { stamp, reply } => {
-                self.filled = None;
                 let _ = reply.send(self.store.install(stamp).await);
             }
             Apply::Filled(installed) => {
                 let meta = installed.stamp.meta();
-                self.filled = Some(installed);
+                self.filled.push(installed);
                 self.shared.tell(Internal::Ready(meta));
+                self.drop_filled().await;
             }
             Apply::Switch { meta, reply } => self.switch(&meta, reply).await?,
             Apply::Stop => {}
@@ -159,6 +169,9 @@ impl<M: Machine> Applier<M> {
             let _ = waiter.reply.send(Ok(reply));
         }
         self.shared.tell(Internal::Applied { bytes });
+        if !self.filled.is_empty() {
+            self.drop_filled().await;
+        }
         self.unflushed += bytes;
         let force = self.unflushed >= self.shared.options.flush_log_bytes;
         if self.store.maybe_flush(force) {
@@ -167,13 +180,35 @@ impl<M: Machine> Applier<M> {
         self.waiting_reads()
     }
 
+    /// Keeps reads until their index is applied. A state that is to be rebuilt may take long:
+    /// those whose clients have gone are dropped, and beyond the limit reads are refused.
+    fn wait(&mut self, index: Index, queries: Vec<Query>) {
+        if self.waiting + queries.len() > MAX_WAITING_READS {
+            self.reads.retain(|_, waiting| {
+                waiting.retain(|query| !query.reply.is_closed());
+                !waiting.is_empty()
+            });
+            self.waiting = self.reads.values().map(Vec::len).sum();
+        }
+        if self.waiting + queries.len() > MAX_WAITING_READS {
+            for query in queries {
+                let _ = query.reply.send(Err(ReadError::NoLeader));
+            }
+            return;
+        }
+        self.waiting += queries.len();
+        self.reads.entry(index).or_default().extend(queries);
+    }
+
     /// Serves the reads whose index is applied now.
     fn waiting_reads(&mut self) -> Result<(), Fatal> {
         let applied = self.store.stamp().index;
         while let Some(first) = self.reads.first_entry()
             && *first.key() <= applied
         {
-            for query in first.remove() {
+            let queries = first.remove();
+            self.waiting -= queries.len();
+            for query in queries {
                 self.answer(query)?;
             }
         }
@@ -197,7 +232,14 @@ impl<M: Machine> Applier<M> {
                     .tell(Internal::Durable(self.store.durable().meta()));
             }
             Done::Spooled(result) => {
-                let result = result.map(Arc::new).map_err(|e| e.to_string());
+                let result = result.map(|mut spool| {
+                    // The state was flushed before the initial members had met.
+                    if spool.stamp.configuration.voters.is_empty() {
+                        spool.stamp.configuration = self.store.stamp().configuration;
+                    }
+                    Arc::new(spool)
+                });
+                let result = result.map_err(|e| e.to_string());
                 self.shared.tell(Internal::Spooled(result));
             }
         }
@@ -208,23 +250,38 @@ impl<M: Machine> Applier<M> {
         meta: &SnapshotMeta,
         reply: oneshot::Sender<()>,
     ) -> Result<(), Fatal> {
-        let installed = match self.filled.take() {
-            Some(installed) if installed.stamp.meta() == *meta => installed,
-            _ => {
-                return Err(Fatal::Other(
-                    "the snapshot to switch to is not there".into(),
-                ));
-            }
+        let found = self.filled.iter().position(|i| i.stamp.meta() == *meta);
+        let Some(found) = found else {
+            return Err(Fatal::Other(
+                "the snapshot to switch to is not there".into(),
+            ));
         };
-        if self.store.switch(installed).await? {
-            self.machine.load(self.store.rows())?;
-            self.time_ms = self.store.stamp().time_ms;
-            self.unflushed = 0;
-            observe(self.shared.site, "install", &[("index", meta.index)]);
+        let installed = self.filled.remove(found);
+        if !self.store.switch(installed).await? {
+            // The log must not be reset to what the state is already past.
+            return Err(Fatal::Other(format!(
+                "the snapshot to switch to, at {}, is not above the state",
+                meta.index
+            )));
         }
+        self.machine.load(self.store.rows())?;
+        self.time_ms = self.store.stamp().time_ms;
+        self.unflushed = 0;
+        observe(self.shared.site, "install", &[("index", meta.index)]);
         self.publish();
         let _ = reply.send(());
+        self.drop_filled().await;
         self.waiting_reads()
+    }
+
+    /// Snapshots the state has passed are of no use, and while one is held no file is rewritten.
+    async fn drop_filled(&mut self) {
+        let applied = self.store.stamp().index;
+        let passed = |i: &mut Installed| i.stamp.index <= applied;
+        let old: Vec<Installed> = self.filled.extract_if(.., passed).collect();
+        if !old.is_empty() {
+            self.shared.disk.job(move || drop(old)).await;
+        }
     }
 
     fn publish(&self) {
@@ -248,3 +305,7 @@ impl<M: Machine> Applier<M> {
         shared.bump();
     }
 }
+
+#[cfg(test)]
+#[path = "apply_tests.rs"]
+mod tests;

@@ -55,9 +55,11 @@ pub(super) struct Consensus {
 #[derive(Default)]
 struct Snapshots {
     spool: Option<Arc<Spool>>,
-    requested: bool,
+    /// A spool is being made, and covers at least this index.
+    requested: Option<Index>,
     waiting: Vec<NodeId>,
-    active: Vec<NodeId>,
+    /// Transfers under way, and the terms they began in.
+    active: Vec<(NodeId, Term)>,
 }
 
 impl Consensus {
@@ -160,10 +162,17 @@ impl Consensus {
             Internal::Applied { bytes } => self.handed_bytes -= bytes,
             Internal::Durable(meta) => self.compact(&meta),
             Internal::Spooled(result) => self.spooled(result),
-            Internal::SnapshotSent { to, installed } => {
-                self.snapshots.active.retain(|n| *n != to);
+            Internal::SnapshotSent {
+                to,
+                term,
+                installed,
+            } => {
+                self.snapshots.active.retain(|a| *a != (to, term));
                 self.release_spool();
-                self.step(Input::SnapshotSent { to, installed });
+                // The end of a transfer of an earlier term is none of the present one's.
+                if term == self.core.status().term {
+                    self.step(Input::SnapshotSent { to, installed });
+                }
             }
             Internal::Offered {
                 from,
@@ -296,6 +305,9 @@ impl Consensus {
             self.leads_from = None;
             // Whether they will be committed by another leader is not known here.
             self.fail_waiters("leadership moved");
+            // Who does not lead offers nothing: a follower would take it for the leader.
+            self.snapshots.waiting.clear();
+            self.release_spool();
         }
         self.role = role;
     }
@@ -378,8 +390,9 @@ impl Consensus {
                 }
                 through = entry.index - 1;
             }
-            if let Some(spool) = &self.snapshots.spool {
-                through = through.min(spool.stamp.index);
+            let spool = self.snapshots.spool.as_ref().map(|s| s.stamp.index);
+            for needed in [spool, self.snapshots.requested].into_iter().flatten() {
+                through = through.min(needed);
             }
         }
         if through > status.base_index {
@@ -397,16 +410,19 @@ impl Consensus {
         let base = self.core.status().base_index;
         match &self.snapshots.spool {
             Some(spool) if spool.stamp.index >= base => {
+                let term = self.core.status().term;
                 for to in std::mem::take(&mut self.snapshots.waiting) {
-                    self.snapshots.active.push(to);
-                    let term = self.core.status().term;
+                    if self.snapshots.active.contains(&(to, term)) {
+                        continue; // its end is reported to the core
+                    }
+                    self.snapshots.active.push((to, term));
                     let link = self.peers.bulk(to);
                     transfer::send(self.shared.clone(), to, term, link, spool.clone());
                 }
             }
-            _ if !self.snapshots.requested => {
-                self.snapshots.spool = None;
-                self.snapshots.requested = true;
+            _ if self.snapshots.requested.is_none() => {
+                self.drop_spool();
+                self.snapshots.requested = Some(self.shared.applied.load(Ordering::Relaxed));
                 let _ = self.shared.apply.send(Apply::Spool);
             }
             _ => {}
@@ -414,7 +430,7 @@ impl Consensus {
     }
 
     fn spooled(&mut self, result: Result<Arc<Spool>, String>) {
-        self.snapshots.requested = false;
+        self.snapshots.requested = None;
         match result {
             Ok(spool) => {
                 self.snapshots.spool = Some(spool);
@@ -435,7 +451,15 @@ impl Consensus {
 
     fn release_spool(&mut self) {
         if self.snapshots.active.is_empty() && self.snapshots.waiting.is_empty() {
-            self.snapshots.spool = None;
+            self.drop_spool();
+        }
+    }
+
+    /// The last one to hold a spool removes its file: not in this task.
+    fn drop_spool(&mut self) {
+        if let Some(spool) = self.snapshots.spool.take() {
+            let disk = self.shared.disk.clone();
+            tokio::spawn(async move { disk.job(move || drop(spool)).await });
         }
     }
 

@@ -177,10 +177,19 @@ impl<M: Machine> Replica<M> {
             }
             None => {}
         }
-        let stamp = |own: &mut Identity| own.cluster = Some(cluster);
+        // Another call may have stamped it meanwhile.
+        let stamp = |own: &mut Identity| {
+            own.cluster.get_or_insert(cluster);
+        };
         meet::update(&self.shared, stamp)
             .await
-            .map_err(|error| error.to_string())
+            .map_err(|error| error.to_string())?;
+        match lock(&self.shared.identity).cluster {
+            Some(known) if known != cluster => Err(format!(
+                "this data directory belongs to cluster {known:032x}, not to {cluster:032x}"
+            )),
+            _ => Ok(()),
+        }
     }
 
     /// Our hello for a connection to (or from) anybody.
@@ -226,6 +235,11 @@ impl<M: Machine> Replica<M> {
             let serve = async {
                 match decode::<Call>(&body) {
                     Ok(Call::Meet { disk }) => meet::met(&shared, &peer, disk),
+                    Ok(Call::Offer { .. } | Call::Chunk { .. })
+                        if !meet::on_record(&shared, &peer) =>
+                    {
+                        Answer::Refused("not recorded yet: call again".into())
+                    }
                     Ok(Call::Offer {
                         term,
                         stamp,

@@ -113,8 +113,9 @@ async fn reset(shared: &Arc<Shared>, log: Log, write: Write) -> Result<Log, Fata
         reply,
     });
     if switched.await.is_err() {
-        // The apply task ended: its own error says why.
-        return Ok(log);
+        // The apply task ended: its own error says why, and ends this task. Later writes must not
+        // reach a log that was not reset.
+        return std::future::pending().await;
     }
     let (hard_state, entries) = (write.hard_state, write.entries);
     let log = job(shared, log, move |log| {

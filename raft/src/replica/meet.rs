@@ -5,6 +5,7 @@
 //! lost its volume and came back empty under the same flags could vote that entry away.
 
 use super::CHANNEL;
+use super::error::Fatal;
 use super::peers::link;
 use super::shared::{Apply, Internal, Shared, lock};
 use super::wire::{Answer, Call, decode, encode};
@@ -118,7 +119,7 @@ pub(super) fn on_record(shared: &Shared, peer: &Hello) -> bool {
         && own.boots.get(&peer.disk) == Some(&(peer.boot, peer.nonce))
 }
 
-/// Changes the identity: durable first, then in force.
+/// Changes the identity: durable first, then in force. A disk that fails here ends the replica.
 pub(super) async fn update(
     shared: &Arc<Shared>,
     change: impl FnOnce(&mut Identity),
@@ -131,7 +132,8 @@ pub(super) async fn update(
     shared
         .disk
         .job(move || identity::save(&disk, &saved))
-        .await?;
+        .await
+        .inspect_err(|error| shared.fail(Fatal::Other(error.to_string())))?;
     *lock(&shared.identity) = next;
     Ok(())
 }

@@ -12,7 +12,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use world::Site;
 use world::disk::Disk;
 
-use super::error::{ProposeError, ReadError};
+use super::error::{Fatal, ProposeError, ReadError};
 use crate::store::{Install, Installed, Spool, Stamp, StoreError};
 
 /// Events waiting for the Raft task; beyond, clients wait and mail is dropped.
@@ -132,6 +132,9 @@ pub(super) struct Shared {
     pub(super) uncommitted: Arc<Semaphore>,
     version: AtomicU64,
     changed: Notify,
+    /// What ends the replica, found outside its tasks.
+    broken: Mutex<Option<Fatal>>,
+    broke: Notify,
     pub(super) stopping: AtomicU64,
     pub(super) stop: Notify,
 }
@@ -187,6 +190,8 @@ impl Shared {
             apply,
             version: AtomicU64::new(1),
             changed: Notify::new(),
+            broken: Mutex::new(None),
+            broke: Notify::new(),
             stopping: AtomicU64::new(0),
             stop: Notify::new(),
         };
@@ -220,6 +225,22 @@ impl Shared {
                 return version;
             }
             notified.await;
+        }
+    }
+
+    /// Ends the replica.
+    pub(super) fn fail(&self, error: Fatal) {
+        lock(&self.broken).get_or_insert(error);
+        self.broke.notify_one();
+    }
+
+    /// Resolves with what ended the replica.
+    pub(super) async fn failed(&self) -> Fatal {
+        loop {
+            if let Some(error) = lock(&self.broken).take() {
+                return error;
+            }
+            self.broke.notified().await;
         }
     }
 

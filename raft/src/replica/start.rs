@@ -172,6 +172,7 @@ async fn life(shared: Arc<Shared>, mut tasks: Tasks) -> Result<(), Fatal> {
     loop {
         tokio::select! {
             biased;
+            error = shared.failed() => return Err(error),
             ended = &mut tasks.log => {
                 // It ends by itself only when the Raft task is gone.
                 flatten(ended)?;
@@ -186,6 +187,9 @@ async fn life(shared: Arc<Shared>, mut tasks: Tasks) -> Result<(), Fatal> {
                 flatten(ended)?;
             }
         }
+    }
+    if let Err(error) = (&mut tasks.raft).await {
+        return Err(Fatal::Other(format!("the Raft task failed: {error}")));
     }
     if !shared.is_stopping() {
         return Err(Fatal::Other("the Raft task ended".into()));

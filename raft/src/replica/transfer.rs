@@ -9,11 +9,12 @@ use super::wire::{Answer, Call, decode, encode};
 use crate::store::{Install, Spool, Stamp};
 use bytes::Bytes;
 use raft_protocol::{DiskId, Index, NodeId, Term};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tokio::sync::oneshot;
-use tokio::time::sleep;
+use tokio::sync::{Mutex, OwnedMutexGuard, oneshot};
+use tokio::time::{sleep, timeout};
+use world::clock::{Instant, now};
 use world::net::{Hello, Link};
 
 /// For the answer to one chunk; installing the last one may take long.
@@ -36,12 +37,19 @@ pub(super) fn send(
                 tokio::select! {
                     biased;
                     () = shared.stopped() => None,
-                    installed = transfer(&shared, to, term, &link, spool) => installed,
+                    installed = transfer(&shared, to, term, &link, &spool) => installed,
                 }
             }
             None => None,
         };
-        shared.tell(Internal::SnapshotSent { to, installed });
+        shared.tell(Internal::SnapshotSent {
+            to,
+            term,
+            installed,
+        });
+        // The last one to hold a spool removes its file.
+        let disk = shared.disk.clone();
+        disk.job(move || drop(spool)).await;
     });
 }
 
@@ -50,7 +58,7 @@ async fn transfer(
     to: NodeId,
     term: Term,
     link: &Link,
-    spool: Arc<Spool>,
+    spool: &Arc<Spool>,
 ) -> Option<Index> {
     tracing::info!(
         to,
@@ -111,14 +119,19 @@ async fn transfer(
     }
 }
 
+/// A transfer of which nothing was heard for this long is given up, its file removed: as long as
+/// it is there, no generation is rewritten. Longer than a sender goes on trying.
+const ABANDONED: Duration = Duration::from_secs(300);
+/// How long a complete snapshot keeps other transfers out while it waits for its switch.
+const SWITCH: Duration = Duration::from_secs(60);
+
 /// A transfer being received.
 struct Incoming {
     from: DiskId,
     spool: u128,
     chunks: u64,
-    next: u64,
-    /// Taken while a chunk is being written.
-    install: Option<Install>,
+    install: Install,
+    heard: Instant,
 }
 
 /// The follower's end; one transfer at a time, a new one replaces the old.
@@ -137,6 +150,7 @@ impl Receiver {
         spool: u128,
         chunks: u64,
     ) -> Answer {
+        let mut incoming = self.incoming.clone().lock_owned().await;
         let (reply, accepted) = oneshot::channel();
         let index = stamp.index;
         shared.tell(Internal::Offered {
@@ -152,17 +166,14 @@ impl Receiver {
             }
             return Answer::Refused("not wanted".into());
         }
+        if let Some(known) = incoming.as_mut()
+            && (known.from, known.spool) == (peer.disk, spool)
         {
-            let mut incoming = lock(&self.incoming);
-            if let Some(known) = incoming.as_ref()
-                && (known.from, known.spool) == (peer.disk, spool)
-            {
-                if known.install.is_some() {
-                    return Answer::Want(known.next);
-                }
-                return Answer::Refused("busy with this transfer".into());
-            }
-            *incoming = None;
+            known.heard = now();
+            return Answer::Want(known.install.next());
+        }
+        if let Some(old) = incoming.take() {
+            shared.disk.job(move || drop(old)).await;
         }
         let (reply, install) = oneshot::channel();
         let _ = shared.apply.send(Apply::Install { stamp, reply });
@@ -171,17 +182,18 @@ impl Receiver {
             Ok(Err(error)) => return Answer::Refused(error.to_string()),
             Err(_) => return Answer::Refused("shutting down".into()),
         };
-        *lock(&self.incoming) = Some(Incoming {
+        *incoming = Some(Incoming {
             from: peer.disk,
             spool,
             chunks,
-            next: 0,
-            install: Some(install),
+            install,
+            heard: now(),
         });
-        if chunks == 0 {
-            return self.finish(shared, index).await;
+        self.watch(shared.clone(), spool);
+        if chunks > 0 {
+            return Answer::Want(0);
         }
-        Answer::Want(0)
+        self.to_the_end(shared, incoming, index, None).await
     }
 
     pub(super) async fn chunk(
@@ -192,69 +204,104 @@ impl Receiver {
         number: u64,
         data: Bytes,
     ) -> Answer {
-        let mut install = {
-            let mut incoming = lock(&self.incoming);
-            match incoming.as_mut() {
-                Some(known) if (known.from, known.spool) == (peer.disk, spool) => {
-                    if known.next != number {
-                        return Answer::Want(known.next);
-                    }
-                    match known.install.take() {
-                        Some(install) => install,
-                        None => return Answer::Refused("busy with this transfer".into()),
-                    }
+        let incoming = self.incoming.clone().lock_owned().await;
+        let index = match incoming.as_ref() {
+            Some(known) if (known.from, known.spool) == (peer.disk, spool) => {
+                if known.install.next() != number {
+                    return Answer::Want(known.install.next());
                 }
-                _ => return Answer::Refused("no such transfer: offer it again".into()),
+                known.install.stamp.index
             }
+            _ => return Answer::Refused("no such transfer: offer it again".into()),
         };
-        let index = install.stamp.index;
-        let added = shared
-            .disk
-            .job(move || install.add(number, &data).map(|()| install))
-            .await;
-        let last = match added {
-            Ok(install) => {
-                let mut incoming = lock(&self.incoming);
-                match incoming.as_mut() {
-                    Some(known) if (known.from, known.spool) == (peer.disk, spool) => {
-                        known.install = Some(install);
-                        known.next = number + 1;
-                        known.next >= known.chunks
+        let chunk = Some((number, data));
+        self.to_the_end(shared, incoming, index, chunk).await
+    }
+
+    /// Takes a step in a task of its own: the call it serves ends with its connection or its
+    /// deadline, and what was received is not to be lost with it.
+    async fn to_the_end(
+        &self,
+        shared: &Arc<Shared>,
+        incoming: OwnedMutexGuard<Option<Incoming>>,
+        index: Index,
+        chunk: Option<(u64, Bytes)>,
+    ) -> Answer {
+        let shared = shared.clone();
+        tokio::spawn(async move {
+            let (stopped, step) = (shared.clone(), step(&shared, incoming, index, chunk));
+            tokio::select! {
+                biased;
+                () = stopped.stopped() => Answer::Refused("shutting down".into()),
+                answer = step => answer,
+            }
+        })
+        .await
+        .unwrap_or_else(|error| Answer::Refused(error.to_string()))
+    }
+
+    /// Gives the transfer up when its sender does.
+    fn watch(&self, shared: Arc<Shared>, spool: u128) {
+        let incoming = self.incoming.clone();
+        tokio::spawn(async move {
+            loop {
+                tokio::select! {
+                    biased;
+                    () = shared.stopped() => return,
+                    () = sleep(ABANDONED) => {}
+                }
+                let mut incoming = incoming.lock().await;
+                match incoming.as_ref() {
+                    Some(known) if known.spool == spool => {
+                        if known.heard.elapsed() >= ABANDONED {
+                            let old = incoming.take();
+                            return shared.disk.job(move || drop(old)).await;
+                        }
                     }
-                    // Replaced by another transfer meanwhile.
-                    _ => return Answer::Refused("another transfer took over".into()),
+                    _ => return,
                 }
             }
+        });
+    }
+}
+
+/// Adds a chunk; when all are there commits, lets the core decide, and waits until the switch is
+/// made: until then no other transfer begins.
+async fn step(
+    shared: &Arc<Shared>,
+    mut incoming: OwnedMutexGuard<Option<Incoming>>,
+    index: Index,
+    chunk: Option<(u64, Bytes)>,
+) -> Answer {
+    let Some(mut known) = incoming.take() else {
+        return Answer::Refused("no such transfer: offer it again".into());
+    };
+    if let Some((number, data)) = chunk {
+        let add = move || known.install.add(number, &data).map(|()| known);
+        known = match shared.disk.job(add).await {
+            Ok(known) => known,
             Err(error) => {
-                *lock(&self.incoming) = None;
                 tracing::warn!(%error, "a snapshot chunk cannot be taken");
                 return Answer::Refused(error.to_string());
             }
         };
-        if last {
-            self.finish(shared, index).await
-        } else {
-            Answer::Want(number + 1)
+        known.heard = now();
+    }
+    if known.install.next() < known.chunks {
+        let next = known.install.next();
+        *incoming = Some(known);
+        return Answer::Want(next);
+    }
+    match shared.disk.job(move || known.install.finish()).await {
+        Ok(installed) => {
+            let _ = shared.apply.send(Apply::Filled(installed));
+        }
+        Err(error) => {
+            tracing::warn!(%error, "a received snapshot is refused");
+            return Answer::Refused(error.to_string());
         }
     }
-
-    /// All chunks are here: commit, let the core decide, wait until the switch is made.
-    async fn finish(&self, shared: &Arc<Shared>, index: Index) -> Answer {
-        let install = lock(&self.incoming)
-            .take()
-            .and_then(|incoming| incoming.install);
-        let Some(install) = install else {
-            return Answer::Refused("no such transfer: offer it again".into());
-        };
-        match shared.disk.job(move || install.finish()).await {
-            Ok(installed) => {
-                let _ = shared.apply.send(Apply::Filled(installed));
-            }
-            Err(error) => {
-                tracing::warn!(%error, "a received snapshot is refused");
-                return Answer::Refused(error.to_string());
-            }
-        }
+    let switched = async {
         let mut seen = 0;
         loop {
             let applied = shared.applied.load(Ordering::Relaxed);
@@ -263,5 +310,7 @@ impl Receiver {
             }
             seen = shared.changed(seen).await;
         }
-    }
+    };
+    let late = |_| Answer::Refused("the switch takes long".into());
+    timeout(SWITCH, switched).await.unwrap_or_else(late)
 }

@@ -363,6 +363,10 @@ impl Store {
             }
             Outcome::Cancelled => {
                 self.flushed_bytes = 0;
+                // Who waits for room waits for a flush, and nothing else begins one.
+                if self.full() && self.applied.index > self.durable.index {
+                    self.start_flush();
+                }
                 None
             }
         };

@@ -1,0 +1,208 @@
+//! The apply task alone: installs that cross each other, and reads that wait.
+
+use super::*;
+use crate::identity::Identity;
+use crate::replica::options::Options;
+use crate::replica::shared::Ends;
+use crate::store::{Install, Opened, Rows, Spool, Stamp, StoreError, StoreOptions};
+use raft_protocol::{Core, HardState, Start};
+use world::disk::{SimDisk, SimDiskOptions};
+use world::testing::block_on_test;
+
+struct Nothing;
+
+impl Machine for Nothing {
+    fn load(&mut self, _: &Rows) -> Result<(), StoreError> {
+        Ok(())
+    }
+    fn apply(&mut self, _: &mut Rows, _: At, _: &[u8]) -> Result<Bytes, StoreError> {
+        Ok(Bytes::new())
+    }
+    fn read(&self, rows: &Rows, _: &[u8]) -> Result<Bytes, StoreError> {
+        Ok(rows.get(b"key")?.unwrap_or_default())
+    }
+}
+
+fn disk(name: &str) -> SimDisk {
+    let latency = (Duration::ZERO, Duration::from_micros(100));
+    let options = SimDiskOptions {
+        latency,
+        ..SimDiskOptions::default()
+    };
+    SimDisk::new(name, 1, options)
+}
+
+async fn open(disk: &SimDisk) -> Store {
+    match Store::open(&disk.disk(), StoreOptions::default()).await {
+        Ok(Opened::Ready(store)) => *store,
+        _ => panic!("fresh"),
+    }
+}
+
+/// The snapshot of a store elsewhere whose one row says at which index it was made.
+async fn snapshot(index: u64) -> Spool {
+    let mut store = open(&disk("donor")).await;
+    let value = index.to_string();
+    store.rows_mut().put(b"key", value.as_bytes()).unwrap();
+    store.applied(index, 1, index);
+    store.start_snapshot();
+    loop {
+        if let Done::Spooled(spool) = store.done().await.unwrap() {
+            return spool.unwrap();
+        }
+    }
+}
+
+async fn applier(disk: &SimDisk) -> (Arc<Shared>, Applier<Nothing>, Ends) {
+    let store = open(disk).await;
+    let options = Options::new(1, 1, BTreeMap::new());
+    let core = Core::new(Start {
+        id: 1,
+        settings: options.settings(),
+        seed: 1,
+        hard_state: HardState::default(),
+        base: SnapshotMeta::default(),
+        entries: Vec::new(),
+        applied: 0,
+        born: true,
+        state_lost: false,
+    });
+    let identity = Identity {
+        disk: 1,
+        cluster: None,
+        group: 1,
+        node: 1,
+        boot: 1,
+        nonce: 1,
+        born: true,
+        initial: BTreeMap::new(),
+        met: BTreeMap::new(),
+        boots: BTreeMap::new(),
+    };
+    let stamp = store.stamp();
+    let (shared, mut ends) = Shared::new(options, disk.disk(), identity, core.status(), &stamp);
+    let (_, unused) = mpsc::unbounded_channel();
+    let events = std::mem::replace(&mut ends.apply, unused);
+    let applier = Applier::new(shared.clone(), store, Nothing, events);
+    (shared, applier, ends)
+}
+
+async fn install(shared: &Shared, stamp: &Stamp) -> Install {
+    let (reply, install) = oneshot::channel();
+    let stamp = stamp.clone();
+    let _ = shared.apply.send(Apply::Install { stamp, reply });
+    install.await.unwrap().unwrap()
+}
+
+fn fill(mut install: Install, spool: &Spool) -> Installed {
+    for number in 0..spool.chunks {
+        let chunk = spool.chunk(number).unwrap();
+        install.add(number, &chunk).unwrap();
+    }
+    install.finish().unwrap()
+}
+
+/// One snapshot is complete and the core has asked for the switch, which waits for a write under
+/// way; meanwhile another leader's transfer begins, and is complete as well.
+#[test]
+fn a_second_install_does_not_take_away_the_first() {
+    block_on_test(async {
+        let (disk, old, new) = (disk("a"), snapshot(10).await, snapshot(20).await);
+        let (shared, applier, mut ends) = applier(&disk).await;
+        let life = tokio::spawn(applier.run());
+        let first = fill(install(&shared, &old.stamp).await, &old);
+        let _ = shared.apply.send(Apply::Filled(first));
+        let second = fill(install(&shared, &new.stamp).await, &new);
+        let _ = shared.apply.send(Apply::Filled(second));
+        for spool in [&old, &new] {
+            match ends.internal.recv().await {
+                Some(Internal::Ready(meta)) => assert_eq!(meta, spool.stamp.meta()),
+                _ => panic!("the core is asked about each"),
+            }
+            let (reply, switched) = oneshot::channel();
+            let meta = spool.stamp.meta();
+            let _ = shared.apply.send(Apply::Switch { meta, reply });
+            switched.await.expect("the snapshot is there");
+            assert_eq!(shared.applied.load(Ordering::Relaxed), spool.stamp.index);
+        }
+        let _ = shared.apply.send(Apply::Stop);
+        life.await.unwrap().unwrap();
+    });
+}
+
+/// A snapshot that the core drops, since the state is past it, leaves no file behind.
+#[test]
+fn a_snapshot_the_state_has_passed_goes() {
+    block_on_test(async {
+        let (disk, old, new) = (disk("a"), snapshot(10).await, snapshot(20).await);
+        let (shared, applier, mut ends) = applier(&disk).await;
+        let life = tokio::spawn(applier.run());
+        for spool in [&old, &new] {
+            let installed = fill(install(&shared, &spool.stamp).await, spool);
+            let _ = shared.apply.send(Apply::Filled(installed));
+            assert!(matches!(
+                ends.internal.recv().await,
+                Some(Internal::Ready(_))
+            ));
+        }
+        let (reply, switched) = oneshot::channel();
+        let meta = new.stamp.meta();
+        let _ = shared.apply.send(Apply::Switch { meta, reply });
+        switched.await.unwrap();
+        let (reply, answer) = oneshot::channel();
+        let query = Bytes::new();
+        let _ = shared.apply.send(Apply::Inspect(Query { query, reply }));
+        assert_eq!(answer.await.unwrap().unwrap(), "20");
+        let names = disk.disk().list("").unwrap();
+        let states = names.iter().filter(|n| n.starts_with("state-"));
+        assert_eq!(states.count(), 1, "{names:?}");
+        let _ = shared.apply.send(Apply::Stop);
+        life.await.unwrap().unwrap();
+    });
+}
+
+#[test]
+fn a_snapshot_of_nothing_is_refused_and_may_be_asked_for_again() {
+    block_on_test(async {
+        let (shared, applier, mut ends) = applier(&disk("a")).await;
+        let life = tokio::spawn(applier.run());
+        for _ in 0..2 {
+            let _ = shared.apply.send(Apply::Spool);
+            assert!(matches!(
+                ends.internal.recv().await,
+                Some(Internal::Spooled(Err(_)))
+            ));
+        }
+        let _ = shared.apply.send(Apply::Stop);
+        life.await.unwrap().unwrap();
+    });
+}
+
+#[test]
+fn reads_that_nobody_waits_for_are_not_kept() {
+    block_on_test(async {
+        let (_, mut applier, _ends) = applier(&disk("a")).await;
+        let queries = |n: usize| {
+            let pairs = (0..n).map(|_| oneshot::channel());
+            let (replies, answers): (Vec<_>, Vec<_>) = pairs.unzip();
+            let query = |reply| Query {
+                query: Bytes::new(),
+                reply,
+            };
+            (replies.into_iter().map(query).collect::<Vec<_>>(), answers)
+        };
+        for _ in 0..3 {
+            let (gone, answers) = queries(MAX_WAITING_READS);
+            drop(answers);
+            applier.wait(7, gone);
+            assert_eq!(applier.waiting, MAX_WAITING_READS);
+        }
+        let (kept, mut answers) = queries(MAX_WAITING_READS);
+        applier.wait(7, kept);
+        let (refused, mut late) = queries(1);
+        applier.wait(8, refused);
+        assert_eq!(applier.waiting, MAX_WAITING_READS);
+        assert_eq!(late[0].try_recv(), Ok(Err(ReadError::NoLeader)));
+        assert!(answers[0].try_recv().is_err(), "it waits on");
+    });
+}
