@@ -1,6 +1,7 @@
 //! The apply task: owns the state machine and its store.
 
 use super::error::{Fatal, ReadError};
+use super::pace::Pace;
 use super::shared::{Apply, Committed, Internal, Query, Shared};
 use super::wire::unwrap;
 use crate::machine::{At, Machine};
@@ -10,14 +11,13 @@ use raft_protocol::{Body, Index, SnapshotMeta};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::sleep;
+use world::clock::{Duration, Instant};
 use world::observe;
 
-/// Longest pause before a batch while the overlay is full, reached when it is at twice the mark.
-const MAX_PAUSE: Duration = Duration::from_millis(20);
-
+/// Pauses are taken when they add up to this much.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(4);
 /// Reads that wait for an index; refused beyond.
 const MAX_WAITING_READS: usize = 16_384;
 
@@ -36,6 +36,10 @@ pub(super) struct Applier<M> {
     filled: Vec<Installed>,
     /// Bytes of entries applied since the last flush began.
     unflushed: usize,
+    /// The brake, and when the running flush began.
+    pace: Pace,
+    flushing: Option<Instant>,
+    owed: Duration,
     time_ms: u64,
 }
 
@@ -56,6 +60,9 @@ impl<M: Machine> Applier<M> {
             waiting: 0,
             filled: Vec::new(),
             unflushed: 0,
+            pace: Pace::new(),
+            flushing: None,
+            owed: Duration::ZERO,
             time_ms,
         }
     }
@@ -116,14 +123,10 @@ impl<M: Machine> Applier<M> {
     }
 
     async fn entries(&mut self, batch: Vec<Committed>) -> Result<(), Fatal> {
-        // The fuller the overlay, the longer the pause: gradual, or clients see gaps.
-        let excess = self.store.pressure() - 1.0;
-        if excess > 0.0 {
-            sleep(MAX_PAUSE.mul_f32(excess.min(1.0))).await;
-        }
+        let before = self.store.pressure();
         // At the hard limit nothing is applied until the flush is through.
         while self.store.full() {
-            self.store.maybe_flush(true);
+            self.flush(true);
             let done = self.store.done().await?;
             self.done(done);
         }
@@ -174,10 +177,16 @@ impl<M: Machine> Applier<M> {
         }
         self.unflushed += bytes;
         let force = self.unflushed >= self.shared.options.flush_log_bytes;
-        if self.store.maybe_flush(force) {
-            self.unflushed = 0;
+        let overlay = self.shared.options.store.overlay_bytes;
+        let pause = self.pace.pause(before, self.store.pressure(), overlay);
+        self.flush(force);
+        self.waiting_reads()?;
+        // Timers are coarse: small pauses are saved up.
+        self.owed += pause;
+        if self.owed >= SHORTEST_PAUSE {
+            sleep(std::mem::take(&mut self.owed)).await;
         }
-        self.waiting_reads()
+        Ok(())
     }
 
     /// Keeps reads until their index is applied. A state that is to be rebuilt may take long:
@@ -198,6 +207,16 @@ impl<M: Machine> Applier<M> {
         }
         self.waiting += queries.len();
         self.reads.entry(index).or_default().extend(queries);
+    }
+
+    /// Starts a flush if one is due.
+    fn flush(&mut self, force: bool) {
+        let fill = self.store.pressure();
+        if self.store.maybe_flush(force) {
+            self.unflushed = 0;
+            self.pace.flush_begins(fill);
+            self.flushing = Some(world::clock::now());
+        }
     }
 
     /// Serves the reads whose index is applied now.
@@ -227,6 +246,10 @@ impl<M: Machine> Applier<M> {
     fn done(&mut self, done: Done) {
         match done {
             Done::Flushed | Done::Rewritten => {
+                if let Some(since) = self.flushing.take() {
+                    let overlay = self.shared.options.store.overlay_bytes;
+                    self.pace.flush_ended(since.elapsed(), overlay);
+                }
                 self.publish();
                 self.shared
                     .tell(Internal::Durable(self.store.durable().meta()));

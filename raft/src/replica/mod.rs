@@ -15,6 +15,7 @@ mod handle;
 mod log_task;
 mod meet;
 mod options;
+mod pace;
 mod peers;
 mod shared;
 mod start;

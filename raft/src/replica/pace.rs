@@ -26,7 +26,10 @@ pub(super) struct Pace {
 
 impl Pace {
     pub(super) fn new() -> Pace {
-        Pace { rate: FIRST_RATE, begun: None }
+        Pace {
+            rate: FIRST_RATE,
+            begun: None,
+        }
     }
 
     /// A flush of an overlay filled to `fill` begins.
@@ -36,7 +39,9 @@ impl Pace {
 
     /// It ended after `took`.
     pub(super) fn flush_ended(&mut self, took: Duration, overlay_bytes: usize) {
-        let Some(fill) = self.begun.take() else { return };
+        let Some(fill) = self.begun.take() else {
+            return;
+        };
         let rate = f64::from(fill) * overlay_bytes as f64 / took.as_secs_f64().max(1e-3);
         self.rate = (self.rate + rate) / 2.0;
     }
