@@ -314,6 +314,7 @@ impl<M: Machine> Applier<M> {
             ("index", stamp.index),
             ("term", stamp.term),
             ("digest", stamp.digest),
+            ("durable", self.store.durable().index),
         ];
         observe(shared.site, "apply", &fields);
         shared.digest.store(stamp.digest, Ordering::Relaxed);

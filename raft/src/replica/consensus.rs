@@ -10,6 +10,7 @@ use super::peers::Peers;
 use super::shared::{
     APPLY_WINDOW_BYTES, Apply, Committed, Event, INBOX, Internal, Query, Shared, View, Waiter, lock,
 };
+use super::told;
 use super::transfer;
 use super::wire::{unwrap, wrap};
 use crate::store::Spool;
@@ -238,17 +239,7 @@ impl Consensus {
     fn carry_out(&mut self, output: Output) {
         let site = self.shared.site;
         if let Some(write) = output.write {
-            observe(
-                site,
-                "write",
-                &[
-                    ("number", write.number),
-                    ("term", write.hard_state.term),
-                    ("vote", write.hard_state.vote.unwrap_or(0)),
-                    ("first", write.entries.first().map_or(0, |e| e.index)),
-                    ("entries", write.entries.len() as u64),
-                ],
-            );
+            told::write(site, &write);
             if let Some(meta) = &write.reset {
                 // Entries up to here will not be handed out: the snapshot has them.
                 self.handed = self.handed.max(meta.index);
@@ -345,7 +336,7 @@ impl Consensus {
             let room = APPLY_WINDOW_BYTES - self.handed_bytes;
             let entries = self.core.entries(self.handed + 1, self.apply_through, room);
             let Some(last) = entries.last() else { break };
-            let through = last.index;
+            let (through, term) = (last.index, last.term);
             let mut batch = Vec::with_capacity(entries.len());
             for entry in entries {
                 self.handed_bytes += entry.size();
@@ -364,7 +355,8 @@ impl Consensus {
                 });
             }
             self.handed = through;
-            observe(self.shared.site, "commit", &[("index", through)]);
+            let fields = [("index", through), ("term", term)];
+            observe(self.shared.site, "commit", &fields);
             let _ = self.shared.apply.send(Apply::Entries(batch));
         }
     }

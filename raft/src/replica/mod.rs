@@ -20,6 +20,7 @@ mod peers;
 mod shared;
 mod start;
 mod status;
+mod told;
 mod transfer;
 mod wire;
 

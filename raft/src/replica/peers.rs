@@ -3,6 +3,7 @@
 use super::CHANNEL;
 use super::meet;
 use super::shared::Shared;
+use super::told;
 use super::wire::{Mail, encode};
 use raft_protocol::{Envelope, Message, NodeId};
 use std::collections::BTreeMap;
@@ -69,6 +70,7 @@ impl Peers {
         let Some(peer) = self.peers.get_mut(&envelope.to) else {
             return;
         };
+        told::promise(self.shared.site, envelope.to, &envelope.message);
         let bytes = envelope.message.size();
         if peer.outbox_bytes > 0 && peer.outbox_bytes + bytes > MAIL_BYTES {
             send(&self.shared, envelope.to, peer);

@@ -9,6 +9,7 @@ use super::meet;
 use super::options::Options;
 use super::peers::Peers;
 use super::shared::{Shared, lock};
+use super::told;
 use crate::identity::{self, Identity};
 use crate::log::{Log, LogOwner, Recovered};
 use crate::machine::Machine;
@@ -59,6 +60,7 @@ impl<M: Machine> Replica<M> {
         report(group, node, &recovered);
         // A lost state is replayed from a log that still begins at its beginning.
         let state_lost = recovered.base.index > stamp.index;
+        let state_was_lost = lost.is_some();
         if let Some(reason) = lost {
             let cure = if state_lost {
                 "a peer's snapshot"
@@ -68,9 +70,12 @@ impl<M: Machine> Replica<M> {
             tracing::error!(group, node, %reason, "state lost: to be rebuilt from {cure}");
         }
         machine.load(store.rows())?;
+        let damaged = recovered.damage.is_some();
         let core = core(&options, &identity, &stamp, recovered, state_lost);
 
         let (shared, ends) = Shared::new(options, disk, identity, core.status(), &stamp);
+        let (boot, members) = (lock(&shared.identity).boot, shared.options.peers.len());
+        told::start(shared.site, &core, boot, members, damaged, state_was_lost);
         let (log_ops, log_rx) = mpsc::unbounded_channel();
         let mut store = store;
         if stamp.configuration.voters.is_empty() {

@@ -10,9 +10,9 @@ const LEADER: u64 = raft::protocol::Role::Leader as u64;
 /// synced or did before its crash binds it afterwards.
 pub fn install() {
     one_leader_per_term();
-    one_vote_per_term();
     same_digest_at_same_index();
     never_back();
+    super::ledger::install();
 }
 
 /// Election safety (§5.2): at most one leader per group and term.
@@ -29,44 +29,6 @@ fn one_leader_per_term() {
                 "two leaders in group {} term {term}",
                 event.site.group
             );
-        }
-    });
-}
-
-/// A node's term never goes back, and within a term its vote is given once (§5.2, figure 2).
-fn one_vote_per_term() {
-    let mut writes: BTreeMap<(u64, u64), Vec<(u64, u64, u64)>> = BTreeMap::new();
-    let mut durable: BTreeMap<(u64, u64), (u64, u64)> = BTreeMap::new();
-    trace::check(move |_, event| {
-        let node = (event.site.group, event.site.node);
-        match event.kind {
-            "write" => {
-                let number = field(event, "number");
-                let pending = writes.entry(node).or_default();
-                if number == 1 {
-                    pending.clear(); // a new life: what was not synced may be gone
-                }
-                pending.push((number, field(event, "term"), field(event, "vote")));
-            }
-            "sync" => {
-                let through = field(event, "write");
-                let pending = writes.entry(node).or_default();
-                for (_, term, vote) in pending.extract_if(.., |w| w.0 <= through) {
-                    let known = durable.entry(node).or_insert((term, vote));
-                    assert!(
-                        term >= known.0,
-                        "{node:?}: term went from {} to {term}",
-                        known.0
-                    );
-                    let same = term == known.0 && known.1 != 0;
-                    assert!(
-                        !same || vote == known.1,
-                        "{node:?} voted twice in term {term}"
-                    );
-                    *known = (term, vote);
-                }
-            }
-            _ => {}
         }
     });
 }
@@ -94,7 +56,7 @@ fn never_back() {
     trace::check(move |_, event| {
         let node = (event.site.group, event.site.node);
         match event.kind {
-            "write" if field(event, "number") == 1 => {
+            "start" => {
                 commits.remove(&node);
             }
             "commit" => {
@@ -111,7 +73,8 @@ fn never_back() {
     });
 }
 
-fn field(event: &world::observe::Event, name: &str) -> u64 {
+/// A named number of an event.
+pub(super) fn field(event: &world::observe::Event, name: &str) -> u64 {
     let found = event.fields.iter().find(|(n, _)| *n == name);
     found.map_or_else(
         || panic!("event {} has no field {name}", event.kind),

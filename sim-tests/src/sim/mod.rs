@@ -2,12 +2,14 @@
 
 pub mod invariants;
 pub mod kv_cluster;
+pub mod ledger;
 pub mod nodes;
 pub mod ownership;
 pub mod probe;
 pub mod raft_cluster;
 pub mod trace;
 pub mod unrest;
+pub mod wire;
 pub mod workload;
 
 pub use kv_cluster::{KvCluster, KvOptions};

@@ -36,6 +36,32 @@ impl Default for RaftOptions {
     }
 }
 
+impl RaftOptions {
+    /// So many members.
+    pub fn of(replicas: u64) -> RaftOptions {
+        RaftOptions {
+            replicas,
+            ..RaftOptions::default()
+        }
+    }
+
+    /// Flushes and compacts every few entries, so that snapshots are needed soon.
+    pub fn small_log(replicas: u64) -> RaftOptions {
+        RaftOptions {
+            replicas,
+            adjust: Arc::new(|options| {
+                options.keep_log_bytes = 1 << 10;
+                options.flush_log_bytes = 2 << 10;
+                options.log.segment_bytes = 64 << 10;
+                options.log.fill_bytes = 16 << 10;
+                options.store.chunk_bytes = 1 << 10;
+                options.store.cache_bytes = 1 << 20;
+            }),
+            ..RaftOptions::default()
+        }
+    }
+}
+
 /// Keeps every command as a row under its position, and tells the harness.
 struct Recorder {
     node: u64,
@@ -60,6 +86,13 @@ impl Machine for Recorder {
     fn apply(&mut self, rows: &mut Rows, at: At, command: &[u8]) -> Result<Bytes, StoreError> {
         rows.put(&at.index.to_be_bytes(), command)?;
         let mut seen = lock(&self.seen);
+        let before = seen.applied.get(&self.node);
+        assert!(
+            before.is_none_or(|before| *before < at.index),
+            "node {} applied {} after {before:?}",
+            self.node,
+            at.index
+        );
         let known = seen.log.entry(at.index).or_insert_with(|| command.to_vec());
         assert_eq!(
             known, command,
@@ -126,6 +159,7 @@ impl RaftCluster {
     pub fn new(options: RaftOptions) -> RaftCluster {
         let nodes = Nodes::new();
         super::invariants::install();
+        super::wire::install();
         let ip = |node: u64| Ipv4Addr::new(10, 0, 1, node as u8);
         let peers: BTreeMap<u64, String> = (1..=options.replicas)
             .map(|n| (n, format!("{}:{PORT}", ip(n))))
@@ -189,6 +223,34 @@ impl RaftCluster {
         self.nodes.kill(self.key(node));
     }
 
+    /// The process of a node dies, its machine stays.
+    pub fn crash(&self, node: u64) {
+        lock(&self.handles).remove(&node);
+        self.nodes.crash(self.key(node));
+    }
+
+    /// True between start and kill.
+    pub fn is_up(&self, node: u64) -> bool {
+        self.nodes.is_up(self.key(node))
+    }
+
+    /// Cuts these nodes off from everybody.
+    pub fn isolate(&self, nodes: &[u64]) {
+        nodes.iter().for_each(|n| self.nodes.isolate(self.key(*n)));
+    }
+
+    /// Undoes [`RaftCluster::isolate`].
+    pub fn rejoin(&self, nodes: &[u64]) {
+        nodes.iter().for_each(|n| self.nodes.rejoin(self.key(*n)));
+    }
+
+    /// All node ids but these.
+    pub fn others(&self, nodes: &[u64]) -> Vec<u64> {
+        let mut ids = self.ids();
+        ids.retain(|n| !nodes.contains(n));
+        ids
+    }
+
     /// Starts a killed node.
     pub fn start(&self, node: u64) {
         self.nodes.start(self.key(node));
@@ -244,10 +306,19 @@ impl RaftCluster {
     /// Proposes until somebody accepts and applies it. The command may land more than once when an
     /// outcome is unknown.
     pub async fn agree(&self, command: &[u8], limit: Duration) -> u64 {
+        self.agree_among(&self.ids(), command, limit).await
+    }
+
+    /// As [`RaftCluster::agree`], asking only the given nodes.
+    pub async fn agree_among(&self, nodes: &[u64], command: &[u8], limit: Duration) -> u64 {
         let since = tokio::time::Instant::now();
         loop {
-            for node in self.ids() {
-                if let Ok(i) = self.propose(node, command, Duration::from_secs(3)).await {
+            let asked = nodes.iter().filter(|n| {
+                let replica = self.replica(**n);
+                replica.is_some_and(|r| r.status().role == raft::protocol::Role::Leader)
+            });
+            for node in asked {
+                if let Ok(i) = self.propose(*node, command, Duration::from_secs(3)).await {
                     return i;
                 }
             }
@@ -276,6 +347,15 @@ impl RaftCluster {
     /// Every command applied so far by anybody, by index.
     pub fn applied(&self) -> BTreeMap<u64, Vec<u8>> {
         lock(&self.seen).log.clone()
+    }
+
+    /// How often a command was applied, by index.
+    pub fn times(&self, command: &[u8]) -> usize {
+        lock(&self.seen)
+            .log
+            .values()
+            .filter(|c| &c[..] == command)
+            .count()
     }
 
     /// Waits until all these nodes have applied the same, through at least `index`, and have

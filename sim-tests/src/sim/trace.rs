@@ -3,14 +3,19 @@
 use std::cell::RefCell;
 use std::fmt::Write;
 use std::rc::Rc;
+use std::sync::Once;
 use world::observe::{Event, sink};
 
 /// Events kept for the report of a failure; older ones only enter the digest.
 const KEEP: usize = 4096;
 
+/// Events printed when a run fails.
+const SHOWN: usize = 80;
+
 /// A recorded run.
 #[derive(Default)]
 struct Trace {
+    shown: bool,
     events: Vec<(u64, Event)>,
     count: u64,
     digest: u64,
@@ -24,8 +29,31 @@ thread_local! {
     static CHECKS: RefCell<Vec<Check>> = RefCell::default();
 }
 
+/// A panic shows what the nodes told last, once per run.
+fn show_on_panic() {
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            before(info);
+            let trace = TRACE.try_with(|t| t.try_borrow().ok().map(|t| t.clone()));
+            let Ok(Some(trace)) = trace else { return };
+            let Ok(mut trace) = trace.try_borrow_mut() else {
+                return;
+            };
+            if !std::mem::replace(&mut trace.shown, true) {
+                let from = trace.events.len().saturating_sub(SHOWN);
+                for (at, event) in &trace.events[from..] {
+                    eprintln!("{}", line(*at, event));
+                }
+            }
+        }));
+    });
+}
+
 /// Starts a fresh trace on this thread; the newest [`KEEP`] events are kept.
 pub fn start() {
+    show_on_panic();
     let trace = Rc::new(RefCell::new(Trace {
         whole: TRACE.with(|t| t.borrow().borrow().whole),
         ..Trace::default()
@@ -34,12 +62,12 @@ pub fn start() {
     CHECKS.with(|c| c.borrow_mut().clear());
     sink::listen(Some(Box::new(move |event| {
         let at = now_us();
+        trace.borrow_mut().record(at, event.clone());
         CHECKS.with(|checks| {
             for check in checks.borrow_mut().iter_mut() {
                 check(at, &event);
             }
         });
-        trace.borrow_mut().record(at, event);
     })));
 }
 

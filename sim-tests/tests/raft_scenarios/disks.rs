@@ -1,0 +1,246 @@
+//! Disks that refuse, fill up or are swapped.
+
+use super::common::*;
+use sim_tests::sim::ledger;
+use sim_tests::sim::nodes::eventually;
+use sim_tests::sim::{RaftCluster, RaftOptions};
+use std::io::ErrorKind;
+use std::time::Duration;
+use world::disk::{DiskOp, SimDisk, SimDiskOptions};
+
+/// Waits until a server ended, and says why.
+async fn ended(c: &RaftCluster, node: u64) -> String {
+    let mut reason = None;
+    let since = tokio::time::Instant::now();
+    while reason.is_none() {
+        for (key, why) in c.nodes.take_fatal() {
+            assert_eq!(key, c.key(node), "only this one was to end: {why}");
+            reason = Some(why);
+        }
+        assert!(since.elapsed() < LONG, "the server never ended");
+        millis(20).await;
+    }
+    reason.expect("just seen")
+}
+
+/// A disk that is full: that server ends with path and reason, the others go on, and it returns
+/// when there is room.
+#[madsim::test]
+async fn full_disk() {
+    scenario(RaftOptions::of(3), |c| async move {
+        c.agree(b"before", LONG).await;
+        let leader = c.wait_leader(&c.ids()).await;
+        let node = c.others(&[leader])[0];
+        let disk = c.nodes.disk(c.key(node));
+        let mut options = disk.options();
+        options.capacity = disk.used() + (64 << 10);
+        disk.set_options(options.clone());
+        let mut acknowledged = Vec::new();
+        let mut why = String::new();
+        for i in 0..200 {
+            let mut big = command("big", i);
+            big.resize(64 << 10, b'.');
+            c.agree_among(&c.others(&[node]), &big, LONG).await;
+            acknowledged.push(big);
+            if let Some((key, reason)) = c.nodes.take_fatal().pop() {
+                assert_eq!(key, c.key(node));
+                why = reason;
+                break;
+            }
+        }
+        assert!(!why.is_empty(), "the server with the full disk ended");
+        let path = disk.disk().path("").display().to_string();
+        assert!(why.contains(&path), "names the path: {why}");
+        let says = why.to_lowercase();
+        assert!(says.contains("space") || says.contains("full"), "{why}");
+        c.kill(node);
+        c.agree_among(&c.others(&[node]), b"without it", LONG).await;
+        options.capacity = u64::MAX;
+        disk.set_options(options);
+        c.start(node);
+        heal_and_settle(&c).await;
+        exactly_once(&c, &acknowledged).await;
+    })
+    .await;
+}
+
+/// A sync that fails: the dirty pages are gone and a second sync would say Ok (fsyncgate), so the
+/// server ends. Nothing acknowledged is lost.
+#[madsim::test]
+async fn failed_sync() {
+    scenario(RaftOptions::of(3), |c| async move {
+        let mut acknowledged = Vec::new();
+        for round in 0..4 {
+            let leader = c.wait_leader(&c.ids()).await;
+            let disk = c.nodes.disk(c.key(leader));
+            let nth = 1 + sim_tests::sim::wire::below(4);
+            disk.fail_nth(DiskOp::Sync, nth, ErrorKind::Other);
+            let fired: Vec<_> = (0..50)
+                .map(|i| {
+                    fire(
+                        &c,
+                        leader,
+                        command("s", round * 100 + i),
+                        Duration::from_secs(3),
+                    )
+                })
+                .collect();
+            for i in 0..6 {
+                let _ = fire(&c, leader, command("later", i), Duration::from_secs(3));
+                millis(30).await;
+            }
+            let why = ended(&c, leader).await;
+            let path = disk.disk().path("").display().to_string();
+            assert!(why.contains(&path), "names the path: {why}");
+            for task in fired {
+                if let (command, true) = task.await.expect("not cancelled") {
+                    acknowledged.push(command);
+                }
+            }
+            c.kill(leader);
+            c.agree_among(&c.others(&[leader]), &command("on", round), LONG)
+                .await;
+            c.start(leader);
+        }
+        heal_and_settle(&c).await;
+        exactly_once(&c, &acknowledged).await;
+    })
+    .await;
+}
+
+/// Reading and writing that fails now and then: servers end, are started again, nothing is lost.
+#[madsim::test]
+async fn flaky_disks() {
+    scenario(RaftOptions::small_log(3), |c| async move {
+        let mut acknowledged = Vec::new();
+        c.wait_leader(&c.ids()).await;
+        for round in 0..10 {
+            let node = 1 + sim_tests::sim::wire::below(3);
+            let disk = c.nodes.disk(c.key(node));
+            let op = [DiskOp::Write, DiskOp::Sync, DiskOp::Name][round % 3];
+            disk.fail_nth(op, 1 + sim_tests::sim::wire::below(20), ErrorKind::Other);
+            let leader = c.wait_leader(&c.ids()).await;
+            let fired: Vec<_> = (0..40)
+                .map(|i| {
+                    fire(
+                        &c,
+                        leader,
+                        command("w", round * 100 + i),
+                        Duration::from_secs(4),
+                    )
+                })
+                .collect();
+            for task in fired {
+                if let (command, true) = task.await.expect("not cancelled") {
+                    acknowledged.push(command);
+                }
+            }
+            millis(500).await;
+            disk.clear_faults();
+            for (key, why) in c.nodes.take_fatal() {
+                assert_eq!(key, c.key(node), "{why}");
+                c.kill(node);
+                c.start(node);
+            }
+            c.agree(&command("on", round), LONG).await;
+        }
+        heal_and_settle(&c).await;
+        exactly_once(&c, &acknowledged).await;
+    })
+    .await;
+}
+
+/// Another node's data directory is refused, and both are named.
+#[madsim::test]
+async fn foreign_directory() {
+    scenario(RaftOptions::of(3), |c| async move {
+        c.agree(b"before", LONG).await;
+        c.kill(2);
+        c.kill(3);
+        let (two, three) = (c.nodes.disk(c.key(2)), c.nodes.disk(c.key(3)));
+        let own = three.image();
+        three.restore(&two.image());
+        c.start(3);
+        let why = ended(&c, 3).await;
+        for part in ["node 2", "node 3", "group 1"] {
+            assert!(why.contains(part), "{part}: {why}");
+        }
+        c.kill(3);
+        three.restore(&own);
+        heal_and_settle(&c).await;
+    })
+    .await;
+}
+
+/// An older copy of a node's own directory is refused by those who met the newer one.
+#[madsim::test]
+async fn older_copy_of_the_directory() {
+    scenario(RaftOptions::of(3), |c| async move {
+        c.agree(b"before", LONG).await;
+        c.kill(2);
+        let disk = c.nodes.disk(c.key(2));
+        let old = disk.image();
+        c.start(2);
+        let index = c.agree(b"after", LONG).await;
+        c.settle(&c.ids(), index).await;
+        c.kill(2);
+        let new = disk.image();
+        disk.restore(&old);
+        c.start(2);
+        millis(5000).await;
+        let others = c.others(&[2]);
+        c.agree_among(&others, b"without it", LONG).await;
+        // Its boot number is that of a start the others have met already: they hear nothing it
+        // says, so it makes no quorum.
+        let leader = c.wait_leader(&others).await;
+        let third = c.others(&[2, leader]);
+        c.isolate(&third);
+        futile(&c, leader, "with it", 3).await;
+        millis(10_000).await;
+        assert_eq!(c.leader_among(&[2, leader]), None);
+        c.rejoin(&third);
+        c.kill(2);
+        disk.restore(&new);
+        ledger::replaced(1, 2);
+        heal_and_settle(&c).await;
+    })
+    .await;
+}
+
+/// A and B hold an acknowledged entry, C lags. B's directory is emptied and B comes back under its
+/// old flags: B must not vote C in, for the entry would be gone.
+#[madsim::test]
+async fn emptied_directory_does_not_vote() {
+    scenario(RaftOptions::of(3), |c| async move {
+        c.agree(b"before", LONG).await;
+        let a = c.wait_leader(&c.ids()).await;
+        let (b, lags) = (c.others(&[a])[0], c.others(&[a])[1]);
+        c.isolate(&[lags]);
+        c.agree_among(&[a, b], b"acknowledged", LONG).await;
+        c.kill(b);
+        c.isolate(&[a]);
+        let disk = c.nodes.disk(c.key(b));
+        let empty = SimDisk::new("empty", 0, SimDiskOptions::default());
+        disk.restore(&empty.image());
+        c.rejoin(&[lags]);
+        c.start(b);
+        for _ in 0..100 {
+            millis(200).await;
+            assert_eq!(c.leader_among(&[b, lags]), None);
+        }
+        let why = c.status(b).and_then(|s| s.not_voting);
+        let why = why.expect("says that it does not vote");
+        assert!(why.contains("emptied"), "says why: {why}");
+        // The other two are a quorum and hold the entry.
+        c.rejoin(&[a]);
+        let index = c.agree_among(&[a, lags], b"after", LONG).await;
+        c.settle(&[a, lags], index).await;
+        let state = c.read(lags, LONG).await.expect("answered");
+        assert!(state.iter().any(|c| c == b"acknowledged"));
+        eventually("still no vote", LONG, || async {
+            c.status(b).is_some_and(|s| s.not_voting.is_some())
+        })
+        .await;
+    })
+    .await;
+}

@@ -1,0 +1,14 @@
+//! The raft scenarios of MIT 6.5840 and wounds of earlier implementations, against the real
+//! replica.
+#![cfg(madsim)]
+
+mod agreement;
+mod churn;
+mod common;
+mod damage;
+mod disks;
+mod elections;
+mod figure8;
+mod persistence;
+mod snapshots;
+mod wounds;

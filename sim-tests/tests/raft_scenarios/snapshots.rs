@@ -1,0 +1,230 @@
+//! Log compaction (§7): followers that lag behind the log are brought up by a snapshot.
+
+use super::common::*;
+use sim_tests::sim::{RaftCluster, RaftOptions, trace, wire};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Longer than what `RaftOptions::small_log` keeps.
+const SIZE: usize = 100;
+/// Entries a log may hold at rest: what is kept, what is unflushed, and room for entries that
+/// arrived while a flush was under way.
+const BOUND: u64 = 150;
+
+fn big(name: &str, number: usize) -> Vec<u8> {
+    let mut command = command(name, number);
+    command.resize(SIZE, b'.');
+    command
+}
+
+/// Counts snapshots installed from now on.
+fn count_installs() -> Arc<AtomicU64> {
+    let installs = Arc::new(AtomicU64::new(0));
+    let counter = installs.clone();
+    trace::check(move |_, event| {
+        if event.kind == "install" {
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
+    });
+    installs
+}
+
+async fn many(c: &RaftCluster, nodes: &[u64], name: &str, count: usize) {
+    let leader = c.wait_leader(nodes).await;
+    let mut left = Vec::new();
+    for burst in 0..count.div_ceil(10) {
+        let fired: Vec<_> = (burst * 10..count.min(burst * 10 + 10))
+            .map(|i| fire(c, leader, big(name, i), LONG))
+            .collect();
+        for task in fired {
+            if let (command, false) = task.await.expect("not cancelled") {
+                left.push(command);
+            }
+        }
+    }
+    for command in left {
+        c.agree_among(nodes, &command, LONG).await;
+    }
+}
+
+fn assert_bounded(c: &RaftCluster) {
+    for node in c.ids() {
+        let status = c.status(node).expect("up");
+        let length = status.last - status.base;
+        assert!(length <= BOUND, "node {node} keeps {length} entries");
+    }
+}
+
+/// Everybody compacts and the log stays bounded; nobody needs a snapshot.
+#[madsim::test]
+async fn snapshot_basic() {
+    scenario(RaftOptions::small_log(3), |c| async move {
+        let installs = count_installs();
+        for round in 0..6 {
+            many(&c, &c.ids(), "basic", 60).await;
+            c.settle(&c.ids(), 0).await;
+            millis(300).await;
+            assert_bounded(&c);
+            for node in c.ids() {
+                let base = c.status(node).expect("up").base;
+                assert!(round == 0 || base > 0, "node {node} never compacted");
+            }
+        }
+        heal_and_settle(&c).await;
+        assert_eq!(installs.load(Ordering::Relaxed), 0, "nobody lagged");
+    })
+    .await;
+}
+
+async fn lagging(c: RaftCluster, faults: wire::Faults, crash: bool) {
+    let installs = count_installs();
+    many(&c, &c.ids(), "first", 10).await;
+    wire::faults(faults);
+    for round in 0..8 {
+        let leader = c.wait_leader(&c.ids()).await;
+        let mut victim = c.others(&[leader])[wire::below(2) as usize];
+        if round % 3 == 2 {
+            victim = leader;
+        }
+        if crash {
+            c.kill(victim);
+        } else {
+            c.isolate(&[victim]);
+        }
+        let rest = c.others(&[victim]);
+        many(&c, &rest, &format!("round{round}"), 80).await;
+        if crash {
+            c.start(victim);
+        } else {
+            // A stream that was cut only for a moment would deliver what it held.
+            millis(2500).await;
+            c.rejoin(&[victim]);
+        }
+        let index = c.agree(&big("together", round), LONG).await;
+        c.settle(&c.ids(), index).await;
+    }
+    heal_and_settle(&c).await;
+    assert_bounded(&c);
+    let installs = installs.load(Ordering::Relaxed);
+    assert!(installs >= 4, "only {installs} snapshots were installed");
+}
+
+/// A follower that was cut off.
+#[madsim::test]
+async fn snapshot_install() {
+    let options = RaftOptions::small_log(3);
+    scenario(options, |c| lagging(c, wire::Faults::default(), false)).await;
+}
+
+/// The same while messages and chunks are lost.
+#[madsim::test]
+async fn snapshot_install_unreliable() {
+    let options = RaftOptions::small_log(3);
+    scenario(options, |c| lagging(c, wire::Faults::unreliable(), false)).await;
+}
+
+/// A follower that was without power.
+#[madsim::test]
+async fn snapshot_install_crash() {
+    let options = RaftOptions::small_log(3);
+    scenario(options, |c| lagging(c, wire::Faults::default(), true)).await;
+}
+
+/// Both.
+#[madsim::test]
+async fn snapshot_install_unreliable_crash() {
+    let options = RaftOptions::small_log(3);
+    scenario(options, |c| lagging(c, wire::Faults::unreliable(), true)).await;
+}
+
+/// The follower loses its power again and again while it is given a snapshot: it always ends with
+/// the whole state, never with a mixture.
+#[madsim::test]
+async fn crash_inside_an_install() {
+    scenario(RaftOptions::small_log(3), |c| async move {
+        many(&c, &c.ids(), "first", 10).await;
+        for round in 0..6 {
+            let leader = c.wait_leader(&c.ids()).await;
+            let victim = c.others(&[leader])[0];
+            c.kill(victim);
+            many(&c, &c.others(&[victim]), &format!("r{round}"), 80).await;
+            for _ in 0..4 {
+                c.start(victim);
+                millis(20 + wire::below(700)).await;
+                c.kill(victim);
+            }
+            c.start(victim);
+            let index = c.agree(&big("together", round), LONG).await;
+            c.settle(&c.ids(), index).await;
+        }
+        heal_and_settle(&c).await;
+    })
+    .await;
+}
+
+/// Everybody loses power: the durable state never goes back (checked at every start and apply),
+/// and nothing acknowledged is lost.
+#[madsim::test]
+async fn snapshot_all_crash() {
+    scenario(RaftOptions::small_log(3), |c| async move {
+        let mut all = Vec::new();
+        for round in 0..6 {
+            let name = format!("r{round}");
+            let count = 20 + wire::below(40) as usize;
+            many(&c, &c.ids(), &name, count).await;
+            all.extend((0..count).map(|i| big(&name, i)));
+            let before = c.applied().last_key_value().map_or(0, |(i, _)| *i);
+            c.ids().into_iter().for_each(|n| c.kill(n));
+            c.ids().into_iter().for_each(|n| c.start(n));
+            let index = c.agree(&big("after", round), LONG).await;
+            assert!(index > before, "index {index} after {before}");
+        }
+        heal_and_settle(&c).await;
+        exactly_once(&c, &all).await;
+    })
+    .await;
+}
+
+/// Restarts from a state without a log behind it, then with one entry behind it.
+#[madsim::test]
+async fn snapshot_init() {
+    scenario(RaftOptions::small_log(3), |c| async move {
+        many(&c, &c.ids(), "init", 100).await;
+        c.settle(&c.ids(), 0).await;
+        millis(1500).await;
+        let durable: Vec<u64> = c
+            .ids()
+            .iter()
+            .map(|n| c.status(*n).expect("up").durable)
+            .collect();
+        assert!(durable.iter().all(|d| *d > 0), "{durable:?}");
+        for round in 0..3 {
+            c.ids().into_iter().for_each(|n| c.kill(n));
+            c.ids().into_iter().for_each(|n| c.start(n));
+            c.agree(&big("one", round), LONG).await;
+            for (node, durable) in c.ids().into_iter().zip(&durable) {
+                let status = c.status(node).expect("up");
+                assert!(status.applied >= *durable, "node {node} went back");
+            }
+        }
+        heal_and_settle(&c).await;
+    })
+    .await;
+}
+
+/// A leader that writes faster than a follower's slow disk: bounded memory, no loss.
+#[madsim::test]
+async fn follower_with_a_slow_disk() {
+    let mut options = RaftOptions::small_log(3);
+    options.disk.stall = 0.2;
+    scenario(options, |c| async move {
+        many(&c, &c.ids(), "slow", 200).await;
+        heal_and_settle(&c).await;
+        let all: Vec<_> = (0..200).map(|i| big("slow", i)).collect();
+        for command in &all {
+            assert!(c.times(command) > 0);
+        }
+        assert_bounded(&c);
+    })
+    .await;
+}
