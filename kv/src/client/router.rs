@@ -16,6 +16,8 @@ const MAX_LINKS: usize = 1024;
 const REFRESH_DEADLINE: Duration = Duration::from_secs(2);
 /// Least time between two questions.
 const REFRESH_SPACING: Duration = Duration::from_millis(10);
+/// Least time between two questions about the same group.
+const LOOK_UP_SPACING: Duration = Duration::from_millis(250);
 /// First and longest pause before an attempt is repeated.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(4), Duration::from_millis(128));
 /// While a shard moves, the pause grows no further than after so many failures (32 ms).
@@ -27,6 +29,8 @@ const ATTEMPT: (Duration, Duration) = (Duration::from_secs(1), Duration::from_se
 const ATTEMPT_BYTES_PER_SEC: usize = 1 << 20;
 /// Repairs with a fresh hint that are tried without a pause.
 const QUICK_FAILURES: u32 = 2;
+/// After so many failures in a row at a busy server another one is asked.
+const PATIENCE: u32 = 8;
 
 /// Where one attempt goes.
 #[derive(Clone)]
@@ -58,14 +62,28 @@ struct State {
     hints: BTreeMap<ShardId, GroupId>,
     links: BTreeMap<(GroupId, String), Link>,
     refreshing: bool,
+    /// Groups that are being looked up.
+    looking_up: BTreeSet<GroupId>,
     /// Why the last question to the controllers failed.
     trouble: Option<String>,
 }
 
 #[derive(Default)]
 struct Group {
+    /// As it joined, by the newest configuration.
+    joined: Vec<String>,
+    /// Where it is reached: as it joined, or by its record where that was asked for since.
     servers: Vec<String>,
     leader: String,
+}
+
+impl Group {
+    fn reached_at(&mut self, servers: &[String]) {
+        self.servers = servers.to_vec();
+        if !self.servers.contains(&self.leader) {
+            self.leader = self.servers.first().cloned().unwrap_or_default();
+        }
+    }
 }
 
 /// How a client introduces itself: it belongs to no group and has no disk.
@@ -209,24 +227,35 @@ impl Router {
             (Trouble::Unreachable(_) | Trouble::Silent(_), Some(at)) => {
                 self.pass_over(at);
                 at_once = failures == 1;
-                // Its addresses may have changed.
                 if failures > 3 {
+                    // A hint may have named a group that handed the shard over and is gone; and
+                    // the addresses may have changed.
+                    self.unhint(shard);
                     self.refresh();
+                    self.look_up(at.group);
                 }
             }
             (Trouble::WrongGroup { config, owner }, Some(at)) => {
                 let newer = *config > self.config().map_or(0, |c| c.num);
                 match owner {
-                    // While a shard is on its way, each side may name the other.
-                    Some(owner) if *owner != at.group && !newer => {
+                    // While a shard is on its way, each side may name the other. Followed also
+                    // where it rests on a configuration not seen here: the controllers may be
+                    // down, and one that is seen replaces it.
+                    Some(owner) if *owner != at.group => {
                         self.hint(shard, *owner);
-                        at_once = failures <= QUICK_FAILURES;
+                        at_once = failures <= QUICK_FAILURES && !newer;
                     }
                     _ => self.unhint(shard),
                 }
                 self.refresh();
             }
             (Trouble::NoConfig | Trouble::NoOwner { .. }, _) => self.refresh(),
+            // A server that cannot serve for long (cut off from its group, say) may still answer.
+            (Trouble::Busy(_) | Trouble::Unknown, Some(at))
+                if failures.is_multiple_of(PATIENCE) =>
+            {
+                self.pass_over(at);
+            }
             (Trouble::Busy(_) | Trouble::Unknown, _) | (_, None) => {}
         }
         if at_once {
@@ -270,8 +299,16 @@ impl Router {
         }
     }
 
-    fn hint(&self, shard: ShardId, group: GroupId) {
-        self.state().hints.insert(shard, group);
+    fn hint(self: &Arc<Self>, shard: ShardId, group: GroupId) {
+        let known = {
+            let mut state = self.state();
+            state.hints.insert(shard, group);
+            state.groups.contains_key(&group)
+        };
+        // It may have left before this client came, and still have the shard.
+        if !known {
+            self.look_up(group);
+        }
     }
 
     fn unhint(&self, shard: ShardId) {
@@ -301,6 +338,26 @@ impl Router {
         });
     }
 
+    /// Asks the controllers where a group is reached now, unless that is being done already. A
+    /// configuration says where it was when it joined, and nothing of one that left.
+    fn look_up(self: &Arc<Self>, group: GroupId) {
+        if !self.state().looking_up.insert(group) {
+            return;
+        }
+        let router = self.clone();
+        tokio::spawn(async move {
+            if let Ok(Some(record)) = router.ctrlers.record(group, REFRESH_DEADLINE).await {
+                let servers = &record.group.servers;
+                let mut state = router.state();
+                state.groups.entry(group).or_default().reached_at(servers);
+                drop(state);
+                router.changed.notify_waiters();
+            }
+            tokio::time::sleep(LOOK_UP_SPACING).await;
+            router.state().looking_up.remove(&group);
+        });
+    }
+
     /// Takes a configuration in; true when it is news.
     pub fn adopt(&self, config: Config) -> bool {
         let mut state = self.state();
@@ -314,9 +371,9 @@ impl Router {
         }
         for (group, info) in &config.groups {
             let known = state.groups.entry(*group).or_default();
-            known.servers.clone_from(&info.servers);
-            if !known.servers.contains(&known.leader) {
-                known.leader = known.servers.first().cloned().unwrap_or_default();
+            if known.joined != info.servers {
+                known.joined.clone_from(&info.servers);
+                known.reached_at(&info.servers);
             }
         }
         state.hints.clear();

@@ -393,7 +393,11 @@ impl<T: Ticket> Stream<T> {
             self.expire(&reason);
             return None;
         }
-        slot.finish(Err(ClientError::Invalid(reason)));
+        // An earlier attempt that may have had an effect was not found invalid.
+        slot.finish(Err(match slot.maybe {
+            true => ClientError::Unknown(reason),
+            false => ClientError::Invalid(reason),
+        }));
         slot.ops = Arc::default();
         slot.epoch = 0;
         // What was sent after it meets a gap.

@@ -7,7 +7,8 @@ use bytes::Bytes;
 use ctrler::config::{ConfigNum, GroupId, ShardId};
 use serde::{Deserialize, Serialize};
 
-/// Entries of each list of an [`Agenda`]; more is told when these are done.
+/// Entries of each list of an [`Agenda`], for each other group; more is told when these are done.
+/// For each group, because one that is dead must not hide what others wait for.
 pub const AGENDA_ENTRIES: usize = 64;
 
 /// A query. Answered by the same build on the same node: never stored, never sent.

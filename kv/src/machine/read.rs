@@ -9,10 +9,22 @@ use bytes::Bytes;
 use ctrler::config::{ConfigNum, GroupId, ShardId};
 use raft::store::{Rows, StoreError};
 use serde::Serialize;
+use std::collections::BTreeMap;
 use world::observe;
 
 fn encode<T: Serialize>(value: &T) -> Bytes {
     Bytes::from(postcard::to_stdvec(value).expect("answers are plain data"))
+}
+
+/// The first entries of each group.
+fn first_of_each<T>(all: impl Iterator<Item = T>, group: impl Fn(&T) -> GroupId) -> Vec<T> {
+    let mut counts: BTreeMap<GroupId, usize> = BTreeMap::new();
+    all.filter(|entry| {
+        let count = counts.entry(group(entry)).or_default();
+        *count += 1;
+        *count <= AGENDA_ENTRIES
+    })
+    .collect()
 }
 
 impl KvMachine {
@@ -102,11 +114,14 @@ impl KvMachine {
                 frozen: row.frozen,
             })
         });
+        // Those asked for first: only they can be confirmed.
+        let (asked, unasked): (Vec<_>, Vec<_>) = leaving.partition(|departure| departure.frozen);
+        let leaving = asked.into_iter().chain(unasked);
         Agenda {
             birth: self.meta.birth,
             config: self.meta.config,
-            arriving: arriving.take(AGENDA_ENTRIES).collect(),
-            leaving: leaving.take(AGENDA_ENTRIES).collect(),
+            arriving: first_of_each(arriving, |arrival| arrival.from),
+            leaving: first_of_each(leaving, |departure| departure.to),
             settled: self.settled(),
             holds: !self.shards.is_empty(),
             dead: self.dead.keys().take(AGENDA_ENTRIES).copied().collect(),

@@ -38,7 +38,8 @@ pub struct Peers {
 
 #[derive(Default)]
 struct Known {
-    records: BTreeMap<GroupId, (Instant, Record)>,
+    /// When it was looked up last; `None`: to be looked up again.
+    records: BTreeMap<GroupId, (Option<Instant>, Record)>,
     links: BTreeMap<(GroupId, String, Lane), Link>,
     /// Who answered last.
     good: BTreeMap<GroupId, String>,
@@ -66,18 +67,27 @@ impl Peers {
     /// The controllers' newest record of a group (`fresh`: as of now).
     pub async fn record(&self, group: GroupId, fresh: bool) -> Result<Record, String> {
         if !fresh
-            && let Some((at, record)) = self.known().records.get(&group)
+            && let Some((Some(at), record)) = self.known().records.get(&group)
             && at.elapsed() < FRESH
         {
             return Ok(record.clone());
         }
         match self.ctrlers.record(group, LOOKUP).await {
             Ok(Some(record)) => {
-                self.known().records.insert(group, (now(), record.clone()));
+                let known = (Some(now()), record.clone());
+                self.known().records.insert(group, known);
                 Ok(record)
             }
             Ok(None) => Err(format!("group {group} is not known to the controllers")),
-            Err(error) => Err(error.to_string()),
+            // A shard under way is not held up by controllers that are down: the old addresses
+            // are tried, for a while without asking again.
+            Err(error) => match self.known().records.get_mut(&group) {
+                Some((at, record)) if !fresh => {
+                    *at = Some(now());
+                    Ok(record.clone())
+                }
+                _ => Err(error.to_string()),
+            },
         }
     }
 
@@ -163,7 +173,10 @@ impl Peers {
             next += 1;
         }
         let mut known = self.known();
-        known.records.remove(&group);
+        // Where it is may be news to us. Kept all the same: the controllers may be down.
+        if let Some((at, _)) = known.records.get_mut(&group) {
+            *at = None;
+        }
         known.good.remove(&group);
         Err(reason)
     }

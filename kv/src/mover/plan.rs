@@ -6,9 +6,12 @@ use crate::machine::command::Command;
 use crate::machine::query::{Agenda, Pulled, Query};
 use crate::machine::state::Cursor;
 use ctrler::config::{ConfigNum, GroupId, ShardId};
+use std::collections::BTreeMap;
 
-/// Shards fetched at once.
+/// Shards fetched at once from one group.
 pub const PULLS: usize = 4;
+/// Shards fetched at once from all groups together.
+pub const MAX_PULLS: usize = 64;
 
 /// Something to be done. Idempotent: done twice, or by two leaders, it changes nothing more.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -60,12 +63,19 @@ pub fn plan(agenda: &Agenda) -> Vec<Errand> {
     }
     let num = agenda.config;
     let mut errands: Vec<Errand> = Vec::new();
-    for arrival in agenda.arriving.iter().take(PULLS) {
-        errands.push(Errand::Pull {
-            shard: arrival.shard,
-            num,
-            from: arrival.from,
-        });
+    // A few from each group, one that does not answer must not hold up those of others.
+    let mut from_each: BTreeMap<GroupId, usize> = BTreeMap::new();
+    let mut pulls: Vec<(usize, GroupId, ShardId)> = Vec::new();
+    for arrival in &agenda.arriving {
+        let place = from_each.entry(arrival.from).or_default();
+        if *place < PULLS {
+            pulls.push((*place, arrival.from, arrival.shard));
+        }
+        *place += 1;
+    }
+    pulls.sort_unstable();
+    for (_, from, shard) in pulls.into_iter().take(MAX_PULLS) {
+        errands.push(Errand::Pull { shard, num, from });
     }
     for departure in &agenda.leaving {
         errands.push(Errand::Confirm {
@@ -87,6 +97,13 @@ pub fn plan(agenda: &Agenda) -> Vec<Errand> {
             });
         }
         errands.push(Errand::Next { after: num });
+    } else if num > 1 {
+        // Entered, so the one before is settled. Said for the addresses: the other groups must
+        // find this one where it is now, or nothing it owes is ever fetched.
+        errands.push(Errand::Report {
+            through: num - 1,
+            holds: agenda.holds,
+        });
     }
     errands.sort();
     errands.dedup();

@@ -23,6 +23,8 @@ const CONTROL: Duration = Duration::from_secs(5);
 const NEXT: Duration = Duration::from_millis(100);
 /// First and longest pause between attempts at anything else.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(500));
+/// A group that owes something for so long says where it is reached.
+const UNSETTLED: Duration = Duration::from_secs(1);
 /// Pause after something only a person can put right.
 const HOPELESS: Duration = Duration::from_secs(5);
 
@@ -149,6 +151,11 @@ impl Work {
 
     async fn report(&self, through: ConfigNum, holds: bool) {
         let mut pause = Pause::new();
+        let agenda = self.mover.agenda().await;
+        if agenda.is_some_and(|agenda| agenda.config > through) {
+            // Only the addresses are news, and only when the present configuration takes long.
+            sleep(UNSETTLED).await;
+        }
         let group = self.mover.group;
         let info = self.mover.info(self.birth.unwrap_or_default());
         loop {

@@ -1,6 +1,7 @@
 //! The client against servers that follow a script: lost answers, gaps, expired sessions, shards
 //! that moved, leaders that changed, callers that went away. In both worlds.
 
+mod routes;
 mod servers;
 
 use bytes::Bytes;

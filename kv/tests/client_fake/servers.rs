@@ -1,7 +1,7 @@
 //! Controllers and groups that follow a script.
 
 use bytes::Bytes;
-use ctrler::config::{Config, Group};
+use ctrler::config::{Config, Group, Record};
 use kv::api::{Op, Outcome, Request, Response};
 use kv::client::{Client, ClientOptions};
 use raft::session::{Refusal, Seq};
@@ -172,8 +172,31 @@ impl Service for Member {
     }
 }
 
+/// What the controller does besides answering queries.
+#[derive(Default)]
+pub struct Control {
+    /// It answers nothing but "not now".
+    pub down: bool,
+    /// Where groups are now; for others, the configuration says it.
+    pub moved: BTreeMap<u64, Group>,
+}
+
 /// A controller that answers queries.
-struct Ctrler(Arc<Mutex<Config>>);
+struct Ctrler(Arc<Mutex<Config>>, Arc<Mutex<Control>>);
+
+impl Ctrler {
+    fn record(&self, group: u64) -> Option<Record> {
+        let control = self.1.lock().expect("no panic holds it");
+        let config = self.0.lock().expect("no panic holds it");
+        let info = control.moved.get(&group).or(config.groups.get(&group))?;
+        Some(Record {
+            group: info.clone(),
+            settled: 1,
+            holds: true,
+            left: None,
+        })
+    }
+}
 
 impl Service for Ctrler {
     fn welcome(&self, _peer: &Hello) -> Result<Hello, String> {
@@ -189,9 +212,11 @@ impl Service for Ctrler {
     ) -> BoxFuture<Bytes> {
         use ctrler::api::{Request, Response};
         let response = match postcard::from_bytes::<Request>(&body).expect("a request") {
+            _ if self.1.lock().expect("no panic holds it").down => Response::Busy,
             Request::Query(_) => {
                 Response::Config(self.0.lock().expect("no panic holds it").clone())
             }
+            Request::Record(group) => Response::Record(self.record(group)),
             other => panic!("not in the script: {other:?}"),
         };
         let bytes = Bytes::from(postcard::to_stdvec(&response).expect("plain data"));
@@ -202,6 +227,7 @@ impl Service for Ctrler {
 /// Two groups of two members, one shard, owned by group 1.
 pub struct World {
     pub config: Arc<Mutex<Config>>,
+    pub control: Arc<Mutex<Control>>,
     pub groups: BTreeMap<u64, Arc<Mutex<State>>>,
     pub client: Client,
 }
@@ -261,16 +287,25 @@ pub async fn start(deadline: Duration) -> World {
     let config = Arc::new(Mutex::new(config));
     let server = bind().await;
     let ctrlers = vec![server.local_addr().to_string()];
-    tokio::spawn(server.serve(Arc::new(Ctrler(config.clone()))));
+    let control = Arc::new(Mutex::new(Control::default()));
+    let service = Arc::new(Ctrler(config.clone(), control.clone()));
+    tokio::spawn(server.serve(service));
     let client = Client::new(ClientOptions { ctrlers, deadline });
     World {
         config,
+        control,
         groups,
         client,
     }
 }
 
 impl World {
+    pub fn config(&self) -> std::sync::MutexGuard<'_, Config> {
+        self.config.lock().expect("no panic holds it")
+    }
+    pub fn control(&self) -> std::sync::MutexGuard<'_, Control> {
+        self.control.lock().expect("no panic holds it")
+    }
     pub fn group(&self, group: u64) -> std::sync::MutexGuard<'_, State> {
         self.groups[&group].lock().expect("no panic holds it")
     }

@@ -9,7 +9,7 @@ use kv::api::{Response, ShardState};
 use kv::machine::command::{Ack, Command, Enter};
 use kv::machine::query::{Pulled, Query};
 use kv::machine::state::Cursor;
-use kv::mover::plan::{self, Step};
+use kv::mover::plan::{self, Errand, Step};
 use kv::mover::wire::{Answer, Ask, Party, What};
 use raft::session::Seq;
 
@@ -282,4 +282,35 @@ fn a_frozen_shard_refuses_reads_and_writes_and_consumes_nothing() {
         num: 2,
     };
     assert_eq!(world.groups[&2].ask::<Vec<u32>>(&query), vec![0]);
+}
+
+/// Shards owed by a dead group do not hold up those that others give, however many they are.
+#[test]
+fn shards_of_a_dead_group_hold_up_no_others() {
+    let mut owners = vec![Some(3); 2 * plan::PULLS];
+    owners.push(Some(1));
+    let mut world = two_groups(&owners);
+    let last = owners.len() as u32 - 1;
+    world.group(3).down = true;
+    world.configure(&vec![Some(2); owners.len()], &[1, 2, 3]);
+    run(&mut world, &[1, 2], 20);
+    assert_eq!(state(&world, 2, 0), ShardState::Arriving);
+    assert_eq!(state(&world, 2, last), ShardState::Serving);
+    assert_eq!(state(&world, 1, last), ShardState::Absent);
+}
+
+/// A group that owes something says where it is reached: all its members may have moved since it
+/// joined, and what it owes would never be fetched.
+#[test]
+fn a_group_reports_its_addresses_also_while_it_owes_something() {
+    let mut world = two_groups(&[Some(1)]);
+    world.configure(&[Some(2)], &[1, 2]);
+    world.group(2).down = true;
+    run(&mut world, &[1], 5);
+    assert_eq!(state(&world, 1, 0), ShardState::Leaving);
+    let report = Errand::Report {
+        through: 1,
+        holds: true,
+    };
+    assert!(world.errands(1).contains(&report), "{:?}", world.errands(1));
 }
