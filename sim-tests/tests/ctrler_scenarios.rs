@@ -145,7 +145,8 @@ async fn multi_and_minimal_moves() {
             let mut inside: Vec<GroupId> = Vec::new();
             let mut outside: Vec<GroupId> = (1..=24).collect();
             for round in 0..25u64 {
-                let join = inside.is_empty() || world::entropy::random_u64().is_multiple_of(2);
+                let coin = world::entropy::random_u64().is_multiple_of(2);
+                let join = inside.is_empty() || (coin && !outside.is_empty());
                 let (from, to) = if join {
                     (&mut outside, &mut inside)
                 } else {

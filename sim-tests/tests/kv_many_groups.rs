@@ -153,7 +153,7 @@ async fn snapshot() {
     cluster
         .nodes
         .run(async move {
-            let mut model = Model::fill(c.client(), 30, 400).await;
+            let mut model = Model::fill(c.client(), 30, 3000).await;
             let more = ".".repeat(50);
             c.join(&[2, 3]).await;
             model.check_and_append(&more).await;
@@ -228,6 +228,40 @@ async fn miss_change() {
     for group in GROUPS {
         cluster.agreed(group).await;
     }
+    cluster.nodes.finish().await;
+}
+
+/// When the last groups leave, their shards belong to nobody and are kept; the next group gets them.
+#[madsim::test]
+async fn nobody_owns_and_nothing_is_lost() {
+    let cluster = three_groups().await;
+    let c = cluster.clone();
+    cluster
+        .nodes
+        .run(async move {
+            let mut model = Model::fill(c.client(), 20, 0).await;
+            c.join(&[2]).await;
+            c.settled().await;
+            let num = c.leave(&[1, 2]).await;
+            let config = c.config().await;
+            assert_eq!(config.shards, vec![None; 10]);
+            let quick = c.client_within(Duration::from_secs(2));
+            let got = quick.get(b"key-0").await;
+            assert!(matches!(got, Err(ClientError::Unavailable(_))), "{got:?}");
+            let put = quick.put(b"key-0", b"lost").await;
+            assert!(put.is_err(), "{put:?}");
+            c.power_cut(Duration::from_millis(200)).await;
+            // One of those that hold shards comes back, and so does another.
+            c.join(&[1, 3]).await;
+            c.left(2, num).await;
+            c.kill_group(2);
+            model.check_and_append("x").await;
+            let num = c.leave(&[1]).await;
+            c.left(1, num).await;
+            c.kill_group(1);
+            model.check_and_append("y").await;
+        })
+        .await;
     cluster.nodes.finish().await;
 }
 

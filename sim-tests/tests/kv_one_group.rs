@@ -50,12 +50,13 @@ async fn trial(plan: Plan) {
             // One key, or operations of open outcome, are judged quickly only where every answer
             // tells the state.
             appends_only: plan.one_key || plan.impatient,
-            padding: if plan.snapshots { 400 } else { 0 },
+            padding: if plan.snapshots { 1500 } else { 0 },
+            pause: Duration::from_millis(if plan.snapshots { 15 } else { 50 }),
             deadline: plan.impatient.then_some(Duration::from_secs(1)),
             ..Mix::default()
         },
     );
-    for _ in 0..3 {
+    for _ in 0..4 {
         if plan.partitions {
             for _ in 0..3 {
                 cluster.split(1);
@@ -71,7 +72,12 @@ async fn trial(plan: Plan) {
             cluster.start_group(1);
         }
         cluster.nodes.heal();
-        load.book().progress(3 * plan.clients as usize).await;
+        let more = if plan.snapshots {
+            150
+        } else {
+            10 * plan.clients
+        };
+        load.book().progress(more as usize).await;
     }
     reliable();
     let book = load.finish().await;
