@@ -105,7 +105,7 @@ fn flip_everywhere(made: &Made) -> (u32, u32, u32) {
     for (name, len) in made.disk.files() {
         let used = made.used(&name);
         // Headers of segments and records byte by byte, long bodies in strides.
-        let dense = |at: &u64| *at < 200 || at % 512 < 100 || at % 5 == 0;
+        let dense = |at: &u64| *at < 200 || at % 512 < 100 || at.is_multiple_of(5);
         for at in (0..(used + 600).min(len)).filter(dense) {
             made.disk.restore(&made.image);
             assert!(made.disk.flip_bit(&name, at, (at % 8) as u8));

@@ -4,7 +4,7 @@
 mod store_common;
 
 use raft::store::{Opened, Store, StoreOptions};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use store_common::*;
 use world::testing::block_on_test;
 
@@ -13,7 +13,7 @@ const KEYS: u64 = 1_000_000;
 fn resident_mib() -> u64 {
     let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
     let pages = statm.split(' ').nth(1).and_then(|n| n.parse::<u64>().ok());
-    pages.unwrap_or(0) * 4096 >> 20
+    (pages.unwrap_or(0) * 4096) >> 20
 }
 
 fn key(n: u64) -> [u8; 16] {
@@ -34,7 +34,7 @@ fn a_million_rows() {
         };
         let mut dice = Dice(1);
         let mut worst = Duration::ZERO;
-        let begun = Instant::now();
+        let begun = world::clock::now();
         for n in 0..KEYS * 3 / 2 {
             // First in order of a hash, then overwrites.
             let id = if n < KEYS {
@@ -42,7 +42,7 @@ fn a_million_rows() {
             } else {
                 dice.below(KEYS)
             };
-            let step_begun = Instant::now();
+            let step_begun = world::clock::now();
             store.rows_mut().put(&key(id), &[n as u8; 256]).unwrap();
             step(&mut store);
             store.maybe_flush(false);
@@ -71,18 +71,18 @@ fn a_million_rows() {
         // As after a kill: nothing is closed.
         std::mem::forget(store);
         tokio::time::sleep(Duration::from_secs(4)).await;
-        let begun = Instant::now();
+        let begun = world::clock::now();
         let Ok(Opened::Ready(mut store)) = Store::open(&disk, StoreOptions::default()).await else {
             panic!("there")
         };
         println!("opened in {:?} at {}", begun.elapsed(), store.stamp().index);
         assert!(begun.elapsed() < Duration::from_secs(5));
         assert!(store.stamp().index >= durable);
-        let begun = Instant::now();
+        let begun = world::clock::now();
         step(&mut store);
         let spool = snapshot(&mut store).await.unwrap();
         println!("spooled {} MiB in {:?}", spool.bytes >> 20, begun.elapsed());
-        let begun = Instant::now();
+        let begun = world::clock::now();
         let mut other = match Store::open(
             &world::disk::Disk::real(path.join("other")).unwrap(),
             StoreOptions::default(),

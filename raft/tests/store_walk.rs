@@ -113,7 +113,7 @@ impl Walk {
             } else {
                 let length = self
                     .dice
-                    .below(if self.dice.0 % 9 == 0 { 4000 } else { 300 });
+                    .below(if self.dice.0.is_multiple_of(9) { 4000 } else { 300 });
                 let value = Bytes::from(vec![self.dice.roll() as u8; length as usize]);
                 self.store.rows_mut().put(&key, &value)?;
                 self.model.rows.insert(key, value);

@@ -163,7 +163,7 @@ impl KvMachine {
         let Some(here) = self.shards.get_mut(&shard) else {
             return Ok(reply(&Response::Busy));
         };
-        if at.index % EXPIRE_EVERY == 0 {
+        if at.index.is_multiple_of(EXPIRE_EVERY) {
             here.table.expire(rows, at, EXPIRE_MAX)?;
         }
         match here.table.judge(rows, at, seq)? {

@@ -25,7 +25,7 @@ impl Walk {
     fn new(seed: u64) -> Walk {
         let world = World::new(seed, GROUPS, SHARDS);
         // Now and then shards are larger than a chunk.
-        let padding = if seed % 5 == 0 { 60_000 } else { 0 };
+        let padding = if seed.is_multiple_of(5) { 60_000 } else { 0 };
         let clients = (0..2 * SHARDS)
             .map(|n| Client::new(n, (n % SHARDS) as u32, SHARDS as u32, padding))
             .collect();
