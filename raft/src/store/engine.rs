@@ -281,7 +281,11 @@ impl Store {
             self.settle().await?;
         }
         let spool = match &mut self.spooling {
-            Some(_) => wait(&mut self.spooling).await?,
+            Some(_) => match wait(&mut self.spooling).await {
+                // Nothing rests on a spool: see `done`.
+                Err(error) if error.is_full() => None,
+                ended => ended?,
+            },
             None => None,
         };
         if let Some(scrubbing) = &self.scrubbing {

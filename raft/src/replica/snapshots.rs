@@ -1,0 +1,119 @@
+//! What the Raft task does about the log's beginning: compaction, and snapshots for followers that
+//! need what was compacted away.
+
+use super::Consensus;
+use crate::replica::log_task::LogOp;
+use crate::replica::shared::Apply;
+use crate::replica::transfer;
+use crate::store::Spool;
+use raft_protocol::{Index, Input, NodeId, SnapshotMeta, Term};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use world::observe;
+
+/// Snapshot transfers to followers.
+#[derive(Default)]
+pub(super) struct Snapshots {
+    spool: Option<Arc<Spool>>,
+    /// A spool is being made, and covers at least this index.
+    requested: Option<Index>,
+    pub(super) waiting: Vec<NodeId>,
+    /// Transfers under way, and the terms they began in.
+    pub(super) active: Vec<(NodeId, Term)>,
+}
+
+impl Consensus {
+    /// The state is durable through `durable`: forget the log behind it, less what lagging
+    /// followers may still want.
+    pub(super) fn compact(&mut self, durable: &SnapshotMeta) {
+        let options = &self.shared.options;
+        let status = self.core.status();
+        let mut through = durable.index.min(status.commit);
+        if status.log_bytes <= options.max_log_bytes {
+            let keep = options.keep_log_bytes;
+            let mut kept = 0;
+            for entry in self
+                .core
+                .entries(status.base_index + 1, through, usize::MAX)
+                .iter()
+                .rev()
+            {
+                kept += entry.size();
+                if kept > keep {
+                    break;
+                }
+                through = entry.index - 1;
+            }
+            let spool = self.snapshots.spool.as_ref().map(|s| s.stamp.index);
+            for needed in [spool, self.snapshots.requested].into_iter().flatten() {
+                through = through.min(needed);
+            }
+        }
+        if through > status.base_index {
+            self.step(Input::Compact(through));
+            let base = self.core.base().clone();
+            observe(self.shared.site, "compact", &[("index", base.index)]);
+            let _ = self.log.send(LogOp::Purge(base));
+        }
+    }
+
+    pub(super) fn start_transfers(&mut self) {
+        if self.snapshots.waiting.is_empty() {
+            return;
+        }
+        let base = self.core.status().base_index;
+        match &self.snapshots.spool {
+            Some(spool) if spool.stamp.index >= base => {
+                let term = self.core.status().term;
+                for to in std::mem::take(&mut self.snapshots.waiting) {
+                    if self.snapshots.active.contains(&(to, term)) {
+                        continue; // its end is reported to the core
+                    }
+                    self.snapshots.active.push((to, term));
+                    let link = self.peers.bulk(to);
+                    transfer::send(self.shared.clone(), to, term, link, spool.clone());
+                }
+            }
+            _ if self.snapshots.requested.is_none() => {
+                self.drop_spool();
+                self.snapshots.requested = Some(self.shared.applied.load(Ordering::Relaxed));
+                let _ = self.shared.apply.send(Apply::Spool);
+            }
+            _ => {}
+        }
+    }
+
+    pub(super) fn spooled(&mut self, result: Result<Arc<Spool>, String>) {
+        self.snapshots.requested = None;
+        match result {
+            Ok(spool) => {
+                self.snapshots.spool = Some(spool);
+                self.start_transfers();
+                self.release_spool();
+            }
+            Err(reason) => {
+                tracing::warn!(%reason, "no snapshot for a lagging follower");
+                for to in std::mem::take(&mut self.snapshots.waiting) {
+                    self.step(Input::SnapshotSent {
+                        to,
+                        installed: None,
+                    });
+                }
+            }
+        }
+    }
+
+    pub(super) fn release_spool(&mut self) {
+        if self.snapshots.active.is_empty() && self.snapshots.waiting.is_empty() {
+            self.drop_spool();
+        }
+    }
+
+    /// The last one to hold a spool removes its file: not in this task.
+    fn drop_spool(&mut self) {
+        if let Some(spool) = self.snapshots.spool.take() {
+            let disk = self.shared.disk.clone();
+            tokio::spawn(async move { disk.job(move || drop(spool)).await });
+        }
+    }
+}
