@@ -146,7 +146,7 @@ fn a_timeout_is_never_a_success() {
                 "{outcome:?}"
             );
         }
-        for servers in [&["127.0.0.1:1"][..], &[]] {
+        for servers in [&["127.0.0.1:6999"][..], &[]] {
             let outcome = client(servers).move_shard(1, 1, SOON).await;
             assert!(
                 matches!(outcome, Err(ClientError::Unavailable(_))),

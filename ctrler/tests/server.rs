@@ -29,10 +29,15 @@ impl Controllers {
     async fn start() -> Controllers {
         let mut peers = BTreeMap::new();
         for id in 1..=3 {
-            let free = Server::bind("127.0.0.1:0", Limits::default())
-                .await
-                .unwrap();
-            peers.insert(id, free.local_addr().to_string());
+            // The simulation gives its lowest ports to clients; a server that comes back needs
+            // one that stays its own.
+            let address = if world::testing::SIMULATED {
+                format!("127.0.0.1:{}", 7000 + id)
+            } else {
+                let free = Server::bind("127.0.0.1:0", Limits::default());
+                free.await.unwrap().local_addr().to_string()
+            };
+            peers.insert(id, address);
         }
         let disk = |id| SimDisk::new(&format!("c{id}"), id, SimDiskOptions::default());
         let disks = peers.keys().map(|id| (*id, disk(*id))).collect();

@@ -1,5 +1,8 @@
 //! For tests that run in both worlds.
 
+/// True in the simulation: for tests of what it does not have, such as processes.
+pub const SIMULATED: bool = cfg!(madsim);
+
 /// Runs a test body on real tokio, or inside a fresh simulation seeded by `MADSIM_TEST_SEED`.
 pub fn block_on_test<F: std::future::Future + 'static>(body: F) -> F::Output
 where
