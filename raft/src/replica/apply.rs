@@ -90,7 +90,7 @@ impl<M: Machine> Applier<M> {
     async fn event(&mut self, event: Apply) -> Result<(), Fatal> {
         match event {
             Apply::Entries(batch) => self.entries(batch).await?,
-            Apply::Reads { index, queries } if index <= self.store.stamp().index => {
+            Apply::Reads { index, queries } if index <= self.store.applied_index() => {
                 for query in queries {
                     self.answer(query)?;
                 }
@@ -102,7 +102,7 @@ impl<M: Machine> Applier<M> {
                     self.store.set_configuration(configuration);
                 }
             }
-            Apply::Spool if self.store.stamp().index == 0 => {
+            Apply::Spool if self.store.applied_index() == 0 => {
                 let nothing = Err("nothing is applied here yet".to_string());
                 self.shared.tell(Internal::Spooled(nothing));
             }
@@ -134,7 +134,7 @@ impl<M: Machine> Applier<M> {
         let mut replies = Vec::new();
         for Committed { entry, waiter } in batch {
             bytes += entry.size();
-            if entry.index <= self.store.stamp().index {
+            if entry.index <= self.store.applied_index() {
                 continue; // a snapshot that was installed meanwhile has it
             }
             let reply = match &entry.body {
@@ -221,7 +221,7 @@ impl<M: Machine> Applier<M> {
 
     /// Serves the reads whose index is applied now.
     fn waiting_reads(&mut self) -> Result<(), Fatal> {
-        let applied = self.store.stamp().index;
+        let applied = self.store.applied_index();
         while let Some(first) = self.reads.first_entry()
             && *first.key() <= applied
         {
@@ -299,7 +299,7 @@ impl<M: Machine> Applier<M> {
 
     /// Snapshots the state has passed are of no use, and while one is held no file is rewritten.
     async fn drop_filled(&mut self) {
-        let applied = self.store.stamp().index;
+        let applied = self.store.applied_index();
         let passed = |i: &mut Installed| i.stamp.index <= applied;
         let old: Vec<Installed> = self.filled.extract_if(.., passed).collect();
         if !old.is_empty() {

@@ -126,6 +126,11 @@ impl Store {
         stamp
     }
 
+    /// Index of the last entry applied.
+    pub fn applied_index(&self) -> u64 {
+        self.applied.index
+    }
+
     /// What is durable.
     pub fn durable(&self) -> Stamp {
         self.durable.clone()
