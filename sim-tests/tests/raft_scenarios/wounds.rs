@@ -133,7 +133,10 @@ async fn a_snapshot_does_not_keep_a_tail_of_another_term() {
         futile(&c, first, "tail", 300).await;
         let last = c.status(first).expect("up").last;
         let rest = c.others(&[first]);
-        bulk(&c, &rest, "instead", 60, 200).await;
+        for burst in 0..8 {
+            bulk(&c, &rest, &format!("instead{burst}"), 10, 200).await;
+            millis(100).await; // a flush for each burst
+        }
         millis(1500).await;
         for node in &rest {
             let status = c.status(*node).expect("up");
