@@ -104,7 +104,10 @@ impl Client {
 
     fn no_config(&self) -> String {
         let trouble = self.inner.router.trouble();
-        trouble.unwrap_or_else(|| Trouble::NoConfig.to_string())
+        trouble.unwrap_or_else(|| {
+            let asked = self.inner.options.ctrlers.join(", ");
+            format!("{} (asked: {asked})", Trouble::NoConfig)
+        })
     }
 
     /// The value of a key, linearizably.

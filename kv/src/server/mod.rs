@@ -8,6 +8,7 @@ use crate::machine::query::{Page, Query};
 use crate::mover::{Mover, Peers};
 use ctrler::client::Client;
 use ctrler::config::GroupId;
+use ctrler::program::client_hello;
 use door::Door;
 use raft::Replica;
 use raft::replica::{Fatal, Options};
@@ -68,6 +69,8 @@ pub async fn run(
     };
     let speaker = replica.clone();
     let hello: Arc<dyn Fn() -> Hello + Send + Sync> = Arc::new(move || speaker.hello(None));
+    // Asks as a stranger: controllers of another cluster refuse a member's hello.
+    let strangers = Client::new(options.ctrlers.clone(), Arc::new(client_hello));
     let ctrlers = Client::new(options.ctrlers, hello.clone());
     let mover = Arc::new(Mover {
         group,
@@ -80,9 +83,14 @@ pub async fn run(
     });
     let mut serving = Box::pin(server.serve(Arc::new(door)));
     let mut moving = Box::pin(mover.run());
-    let mut stamping = Box::pin(stamp(replica.clone(), ctrlers, group));
+    let (stamped_by, mut stamped) = (replica.clone(), false);
+    let mut stamping = Box::pin(async move {
+        match stamped_by.identity().cluster {
+            None => stamp(stamped_by, ctrlers, group).await,
+            Some(cluster) => same_cluster(cluster, strangers).await,
+        }
+    });
     let mut shutdown = Box::pin(shutdown);
-    let mut stamped = false;
     let ended = loop {
         tokio::select! {
             biased;
@@ -131,4 +139,22 @@ async fn stamp(replica: Replica<KvMachine>, ctrlers: Client, group: GroupId) -> 
         tokio::time::sleep(STAMP_PAUSE).await;
     }
     Ok(())
+}
+
+/// Holds the cluster's id that is stamped on this node's disk against its controllers, once they
+/// answer; meanwhile it serves what it has.
+async fn same_cluster(own: u128, ctrlers: Client) -> Result<(), String> {
+    loop {
+        match ctrlers.cluster(STAMP_DEADLINE).await {
+            Ok((theirs, _, _)) if theirs == own => return Ok(()),
+            Ok((theirs, _, _)) => {
+                return Err(format!(
+                    "the data directory belongs to cluster {own:032x}, and --ctrlers are of \
+                     cluster {theirs:032x}: start with the flags it was made with, or another \
+                     directory"
+                ));
+            }
+            Err(_) => tokio::time::sleep(STAMP_PAUSE).await,
+        }
+    }
 }

@@ -1,0 +1,204 @@
+//! kvctl against a cluster of real processes: exit codes, messages, standard input, any bytes.
+
+mod process;
+
+use process::cluster::{Up, kvctl};
+use process::{KV, KVCTL, Ports, bare, say, turn};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::time::Duration;
+
+const MAX_VALUE: usize = 8 << 20;
+
+#[test]
+fn answers_and_exit_codes() {
+    let Some(_turn) = turn() else { return };
+    let up = Up::start(1, 1, 1);
+    let with = |args: &[&str], stdin: &[u8]| kvctl(&up.ctrlers, args, stdin);
+    let run = |args: &[&str]| with(args, b"");
+
+    run(&["get", "k"]).fails(1, "k: no such key");
+    run(&["delete", "k"]).fails(1, "k: no such key");
+    run(&["cas", "k", "a", "b"]).fails(1, "k: not changed: the key is absent");
+    assert_eq!(run(&["put", "k", "a"]).ok(), "");
+    assert_eq!(run(&["get", "k"]).ok(), "a\n");
+    assert_eq!(run(&["get", "--raw", "k"]).ok(), "a");
+    assert_eq!(run(&["append", "k", "bc"]).ok(), "3\n");
+    run(&["cas", "k", "x", "y"]).fails(1, "k: not changed: the value is abc");
+    run(&["cas", "--absent", "k", "y"]).fails(1, "not changed");
+    assert_eq!(run(&["cas", "k", "abc", "y"]).ok(), "");
+    assert_eq!(run(&["get", "k"]).ok(), "y\n");
+    assert_eq!(run(&["delete", "k"]).ok(), "");
+    assert_eq!(run(&["cas", "--absent", "k", "z"]).ok(), "");
+    // A value may look like a flag, and be empty.
+    assert_eq!(run(&["put", "k", "--flag"]).ok(), "");
+    assert_eq!(run(&["get", "k"]).ok(), "--flag\n");
+    assert_eq!(run(&["put", "k", ""]).ok(), "");
+    assert_eq!(run(&["get", "--raw", "k"]).ok(), "");
+
+    // Any bytes, from standard input and as arguments.
+    let bytes: Vec<u8> = (0..=255).cycle().take(1000).collect();
+    with(&["put", "bytes", "-"], &bytes).ok();
+    assert_eq!(run(&["get", "--raw", "bytes"]).out, bytes);
+    with(&["cas", "bytes", "-", "short"], &bytes).ok();
+    with(&["append", "bytes", "-"], b"\0\xff\n").ok();
+    assert_eq!(run(&["get", "--raw", "bytes"]).out, b"short\0\xff\n");
+    with(&["cas", "bytes", "-", "-"], b"").fails(2, "only one value");
+    let mut command = bare(KVCTL);
+    command.env("KV_CTRLERS", &up.ctrlers);
+    let (key, value) = (OsStr::from_bytes(b"\xff\xfe"), OsStr::from_bytes(b"\x80"));
+    command.arg("put").arg(key).arg(value);
+    say(command, b"").ok();
+    let mut command = bare(KVCTL);
+    command.env("KV_CTRLERS", &up.ctrlers);
+    command.args(["get", "--raw"]).arg(key);
+    assert_eq!(say(command, b"").out, b"\x80");
+
+    // The longest value, and one byte more.
+    let long: Vec<u8> = (0..=255).cycle().take(MAX_VALUE + 1).collect();
+    with(&["put", "long", "-"], &long[1..]).ok();
+    assert!(
+        run(&["get", "--raw", "long"]).out == long[1..],
+        "8 MiB come back"
+    );
+    with(&["put", "longer", "-"], &long).fails(1, "more than 8388608");
+    run(&["get", "longer"]).fails(1, "no such key");
+    run(&["append", "long", "x"]).fails(1, "8388608");
+    assert!(
+        run(&["get", "--raw", "long"]).out == long[1..],
+        "nothing changed"
+    );
+    let key = "k".repeat((64 << 10) + 1);
+    run(&["put", &key, "v"]).fails(1, "more than 65536");
+    run(&["put", &key[1..], "v"]).ok();
+    assert_eq!(run(&["get", &key[1..]]).ok(), "v\n");
+
+    // What the controllers refuse.
+    run(&["move", "10", "1"]).fails(1, "10");
+    run(&["move", "0", "7"]).fails(1, "7");
+    run(&["leave", "7"]).fails(1, "7");
+    run(&["query", "1000"]).fails(1, "1000");
+    let own = format!("1=127.0.0.1:{}", up.ports.base + 11);
+    run(&["join", &own]).fails(1, "group 1");
+    run(&["join", "--if-absent", &own]).ok();
+    let another = format!("2=127.0.0.1:{}", up.ports.base + 11);
+    run(&["join", &another]).fails(1, "is a member of group 1, not of group 2");
+    let nobody = format!("2=127.0.0.1:{}", up.ports.base + 40);
+    let said = run(&["join", "--timeout", "1", &nobody]);
+    said.fails(3, "group 2 does not answer, so it cannot join");
+
+    // The controllers' port is not a group's, nor the other way round.
+    run(&["join", &format!("2={}", up.ctrlers)]).fails(3, "");
+    let wrong = format!("127.0.0.1:{}", up.ports.base + 11);
+    kvctl(&wrong, &["get", "k", "--timeout", "1"], b"").fails(3, "");
+
+    let text = run(&["status"]).ok();
+    assert!(
+        text.contains("configuration 1: 10 shards, 1 group"),
+        "{text}"
+    );
+    assert!(
+        text.contains("shards 0-9: serving since configuration 1"),
+        "{text}"
+    );
+    let text = run(&[
+        "bench",
+        "--secs",
+        "1",
+        "--keys",
+        "100",
+        "--clients",
+        "4",
+        "--json",
+    ])
+    .ok();
+    let bench: serde_json::Value = serde_json::from_str(&text).expect("bench prints JSON");
+    assert!(bench.is_object(), "{text}");
+}
+
+#[test]
+fn usage_errors_exit_2_and_say_what_was_expected() {
+    let Some(_turn) = turn() else { return };
+    let run = |program: &str, args: &[&str]| {
+        let mut command = bare(program);
+        command.args(args);
+        say(command, b"")
+    };
+    for (args, expected) in [
+        (&["--nonsense"][..], "--nonsense"),
+        (&["get"], "KEY"),
+        (&["get", "--nonsense", "k"], "--nonsense"),
+        (&["nonsense"], "nonsense"),
+        (&["put", "k"], "VALUE"),
+        (&["move", "x", "1"], "x"),
+        (&["move", "0", "0"], "expected a number from 1"),
+        (&["join", "1"], "expected GID=HOST:PORT"),
+        (&["join", "1=host"], "host"),
+        (&["join", "1=host:99999"], "99999"),
+        (&["get", "k", "--ctrlers", "nowhere"], "nowhere"),
+        (&["get", "k", "--ctrlers", "a:1,a:1"], "given twice"),
+        (&["get", "k", "--timeout", "0"], "--timeout"),
+        (&["cas", "k", "only-one"], "expected KEY OLD NEW"),
+        (&["bench", "--reads", "2"], "from 0 to 1"),
+        (&["up", "--groups", "0"], "--groups"),
+        (&["up", "--port", "70000"], "--port"),
+    ] {
+        run(KVCTL, args).fails(2, expected);
+    }
+    let good = [
+        "--group=1",
+        "--id=1",
+        "--peers=1=127.0.0.1:1",
+        "--ctrlers=127.0.0.1:2",
+        "--data=/",
+    ];
+    for (bad, expected) in [
+        ("--nonsense", "--nonsense"),
+        ("--group=0", "expected a number from 1"),
+        ("--id=x", "expected a number from 1"),
+        ("--peers=127.0.0.1:1", "expected ID=HOST:PORT"),
+        ("--peers=1=127.0.0.1", "127.0.0.1"),
+        ("--peers=1=127.0.0.1:0", "127.0.0.1:0"),
+        ("--peers=1=a:1,1=b:1", "peer 1 is given twice"),
+        ("--peers=1=a:1,2=a:1", "a:1 is given twice"),
+        ("--ctrlers=", "HOST:PORT"),
+        ("--listen=here", "here"),
+    ] {
+        let flag = bad.split('=').next().unwrap_or(bad);
+        let mut args: Vec<&str> = good.to_vec();
+        args.retain(|arg| !arg.starts_with(&format!("{flag}=")));
+        args.push(bad);
+        run(KV, &args).fails(2, expected);
+    }
+    let mut args: Vec<&str> = good.to_vec();
+    args[1] = "--id=2";
+    run(KV, &args).fails(1, "--id 2 is not among --peers");
+    for program in [KVCTL, KV] {
+        let said = run(program, &["--version"]).ok();
+        assert!(said.contains(env!("CARGO_PKG_VERSION")), "{said}");
+        assert!(run(program, &["--help"]).ok().contains("Usage"));
+    }
+    let mut command = bare(KV);
+    command.args(good).env("RUST_LOG", "kv=loudest");
+    say(command, b"").fails(1, "RUST_LOG=\"kv=loudest\"");
+}
+
+#[test]
+fn without_a_cluster_it_says_so_in_time() {
+    let Some(_turn) = turn() else { return };
+    let ports = Ports::find();
+    let ctrlers = format!("127.0.0.1:{}", ports.base);
+    for args in [
+        &["get", "k"][..],
+        &["put", "k", "v"],
+        &["status"],
+        &["query"],
+        &["move", "0", "1"],
+    ] {
+        let mut args = args.to_vec();
+        args.extend(["--timeout", "1"]);
+        let said = kvctl(&ctrlers, &args, b"");
+        said.fails(3, &ctrlers);
+        assert!(said.took < Duration::from_secs(3), "{args:?}: {said:?}");
+    }
+}

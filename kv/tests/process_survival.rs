@@ -1,0 +1,168 @@
+//! A cluster of real processes under `kvctl up`: killed members, everything killed, clean stops.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "real processes live on the real clock"
+)]
+
+mod process;
+
+use process::cluster::Up;
+use process::load::{Done, Load};
+use process::{runs, signal, turn, until};
+use std::time::{Duration, Instant};
+
+const SHARDS: u32 = 10;
+/// Time for one operation of a client that must see no error.
+const PATIENT: Duration = Duration::from_secs(20);
+/// Writes resume within this time after a kill.
+const RESUMED: Duration = Duration::from_secs(3);
+/// A server stops within this time after SIGTERM.
+const STOPPED: Duration = Duration::from_secs(2);
+
+/// Kills these processes under the load; they must be said dead and run again; the writes of no
+/// shard may pause for long.
+fn kill_under_load(up: &Up, names: &[String]) -> Done {
+    let load = Load::start(&up.ctrlers, SHARDS, 2, PATIENT);
+    load.goes_on(200);
+    let pids = up.pids();
+    let dead: Vec<u32> = names.iter().map(|name| pids[name]).collect();
+    signal("KILL", &dead);
+    load.goes_on(200);
+    until("killed servers run again", PATIENT, || {
+        let (said, now) = (up.said(), up.pids());
+        let back = |(name, pid): (&String, &u32)| {
+            said.contains(&format!("{name} (pid {pid}) ended: signal: 9"))
+                && now[name] != *pid
+                && runs(now[name])
+        };
+        names.iter().zip(&dead).all(back).then_some(())
+    });
+    load.goes_on(200);
+    let done = load.stop();
+    let (gap, shard) = done.longest_gap(|_| true);
+    let noise = done.noise;
+    eprintln!("{names:?}: longest pause {gap:?} (shard {shard}); the machine overslept {noise:?}");
+    assert!(
+        gap <= RESUMED + noise,
+        "after SIGKILL of {names:?} shard {shard} acknowledged nothing for {gap:?} \
+         (this machine overslept by up to {noise:?})"
+    );
+    done.assert_no_errors();
+    done
+}
+
+#[test]
+fn killed_members_cost_neither_data_nor_much_time() {
+    let Some(_turn) = turn() else { return };
+    let up = Up::start(2, 3, 3);
+    // The worst case first: every leader at once.
+    let leaders: Vec<String> = [0, 1, 2].map(|group| up.leader(group)).to_vec();
+    let first = kill_under_load(&up, &leaders);
+    let followers: Vec<String> = [0, 1, 2].map(|group| up.follower(group)).to_vec();
+    let second = kill_under_load(&up, &followers);
+    for done in [first, second] {
+        assert!(done.acknowledged() >= 600);
+        done.assert_all_there(&up.ctrlers);
+    }
+}
+
+#[test]
+fn everything_killed_at_once_keeps_what_was_acknowledged() {
+    let Some(_turn) = turn() else { return };
+    let mut up = Up::start(2, 3, 3);
+    let mut before = Vec::new();
+    for _ in 0..2 {
+        let load = Load::start(&up.ctrlers, SHARDS, 2, Duration::from_secs(2));
+        load.goes_on(500);
+        up.kill_all();
+        let done = load.stop();
+        assert!(done.acknowledged() >= 500);
+        before.push(done);
+        up.again();
+        for done in &before {
+            done.assert_all_there(&up.ctrlers);
+        }
+    }
+    let load = Load::start(&up.ctrlers, SHARDS, 1, PATIENT);
+    load.goes_on(200);
+    let done = load.stop();
+    done.assert_no_errors();
+    done.assert_all_there(&up.ctrlers);
+}
+
+#[test]
+fn up_stops_cleanly_and_goes_on_with_its_data() {
+    let Some(_turn) = turn() else { return };
+    let mut up = Up::start(1, 3, 1);
+    up.kvctl(&["put", "stays", "here"]).ok();
+    for name in ["INT", "TERM"] {
+        let children: Vec<u32> = up.pids().into_values().collect();
+        assert_eq!(children.len(), 4);
+        let since = Instant::now();
+        signal(name, &[up.pid()]);
+        let status = up.ended_within(PATIENT).expect("`up` ends");
+        let took = since.elapsed();
+        assert!(status.success(), "SIG{name}: {status}\n{}", up.said());
+        assert!(took < STOPPED, "SIG{name}: stopped after {took:?}");
+        assert!(up.said().contains("stopped; the data are in"));
+        assert!(!up.said().contains("killed"), "{}", up.said());
+        assert!(!children.iter().any(|pid| runs(*pid)));
+        for server in ["ctrler-1", "kv-1-1", "kv-1-2", "kv-1-3"] {
+            let log = up.data().join(format!("{server}.log"));
+            let log = process::text_of(&log);
+            assert!(log.contains("stopping"), "{log}");
+            assert!(!log.contains("panicked") && !log.contains("ERROR"), "{log}");
+        }
+        up.again();
+        assert_eq!(up.kvctl(&["get", "stays"]).ok(), "here\n");
+    }
+}
+
+#[test]
+fn children_end_with_a_killed_parent_and_a_second_up_is_refused() {
+    let Some(_turn) = turn() else { return };
+    let mut up = Up::start(1, 3, 1);
+    let data = up.data().display().to_string();
+    let second = up.kvctl(&["up", "--data", &data]);
+    second.fails(1, "in use by another `kvctl up`");
+    let other = up.dir.path().join("other").display().to_string();
+    let port = format!("--port={}", up.ports.base);
+    let second = up.kvctl(&["up", "--data", &other, &port]);
+    second.fails(1, "choose other ports with --port");
+
+    let children: Vec<u32> = up.pids().into_values().collect();
+    let since = Instant::now();
+    signal("KILL", &[up.pid()]);
+    up.ended_within(PATIENT).expect("it was killed");
+    until("children end with their parent", STOPPED, || {
+        (!children.iter().any(|pid| runs(*pid))).then_some(())
+    });
+    eprintln!("children ended {:?} after their parent", since.elapsed());
+    up.again();
+}
+
+#[test]
+fn a_server_stops_promptly_at_sigterm_under_load() {
+    let Some(_turn) = turn() else { return };
+    let up = Up::start(1, 3, 1);
+    let load = Load::start(&up.ctrlers, SHARDS, 2, PATIENT);
+    for name in [up.leader(1), up.follower(1), "ctrler-1".to_string()] {
+        load.goes_on(200);
+        let pid = up.pids()[&name];
+        let since = Instant::now();
+        signal("TERM", &[pid]);
+        until("the server ends", Duration::from_secs(10), || {
+            (!runs(pid)).then_some(())
+        });
+        let took = since.elapsed();
+        assert!(took < STOPPED, "{name} stopped after {took:?}");
+        until("`up` says how it ended", PATIENT, || {
+            let line = format!("{name} (pid {pid}) ended: exit status: 0");
+            (up.said().contains(&line) && up.pids()[&name] != pid).then_some(())
+        });
+    }
+    load.goes_on(200);
+    let done = load.stop();
+    done.assert_no_errors();
+    done.assert_all_there(&up.ctrlers);
+}
