@@ -142,7 +142,6 @@ fn groups_join_and_leave_under_load() {
         BTreeSet::from([shard as u32])
     );
     step(&["leave", "1"]);
-    drop(step);
     for done in &loads {
         done.assert_all_there(&up.ctrlers);
     }
