@@ -4,7 +4,8 @@ use bytes::Bytes;
 use ctrler::config::{ConfigNum, GroupId, ShardId};
 use raft::replica::ReplicaStatus;
 use raft::session::{Refusal, Seq};
-use serde::{Deserialize, Serialize};
+use serde::de::{SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// Channel of client calls on a kv server's port.
 pub const CHANNEL: u8 = 1;
@@ -83,6 +84,29 @@ pub enum Outcome {
     Aborted,
 }
 
+/// Stops reading far above [`MAX_BATCH`]: a frame of tiny operations would otherwise become
+/// fifty times its size in memory before anybody counts them.
+fn bounded_ops<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Op>, D::Error> {
+    struct Ops;
+    impl<'de> Visitor<'de> for Ops {
+        type Value = Vec<Op>;
+        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            write!(f, "at most {MAX_BATCH} operations")
+        }
+        fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Vec<Op>, A::Error> {
+            let mut ops = Vec::with_capacity(seq.size_hint().unwrap_or(0).min(MAX_BATCH));
+            while let Some(op) = seq.next_element()? {
+                if ops.len() == 4 * MAX_BATCH {
+                    return Err(serde::de::Error::invalid_length(ops.len() + 1, &self));
+                }
+                ops.push(op);
+            }
+            Ok(ops)
+        }
+    }
+    deserializer.deserialize_seq(Ops)
+}
+
 /// A request to a kv server.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Request {
@@ -112,6 +136,7 @@ pub enum Request {
         /// Its place in the session.
         seq: Seq,
         /// The operations.
+        #[serde(deserialize_with = "bounded_ops")]
         ops: Vec<Op>,
     },
     /// Who the server's group is (for Join).
@@ -209,4 +234,32 @@ pub struct ShardStatus {
     pub keys: u64,
     /// Bytes of keys and values.
     pub bytes: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn write(ops: usize) -> Result<Request, postcard::Error> {
+        let op = Op::Delete { key: Bytes::new() };
+        let seq = Seq {
+            session: 1,
+            seq: 1,
+            acked: 0,
+        };
+        let request = Request::Write {
+            shard: 0,
+            seq,
+            ops: vec![op; ops],
+        };
+        postcard::from_bytes(&postcard::to_stdvec(&request).expect("plain data"))
+    }
+
+    #[test]
+    fn a_frame_of_tiny_operations_is_not_read_to_its_end() {
+        assert!(
+            matches!(write(MAX_BATCH + 1), Ok(Request::Write { ops, .. }) if ops.len() > MAX_BATCH)
+        );
+        assert!(write(4 * MAX_BATCH + 1).is_err());
+    }
 }
