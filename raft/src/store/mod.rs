@@ -85,7 +85,7 @@ impl Default for StoreOptions {
             overlay_bytes: 32 << 20,
             overlay_limit: 96 << 20,
             cache_bytes: 64 << 20,
-            rewrite_min_bytes: 64 << 20,
+            rewrite_min_bytes: 8 << 20,
             chunk_bytes: 256 << 10,
             scrub_pause: Duration::from_secs(5),
         }
