@@ -13,11 +13,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::sleep;
-use world::clock::{Duration, Instant};
+use world::clock::{Duration, Instant, now};
 use world::observe;
 
 /// Pauses are taken when they add up to this much.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(4);
+/// With nothing applied for so long, what is only in memory is flushed and a state file that holds
+/// much less than it could is rewritten: what was deleted leaves the disk of a server at rest too.
+const AT_REST: Duration = Duration::from_secs(10);
 /// Reads that wait for an index; refused beyond.
 const MAX_WAITING_READS: usize = 16_384;
 
@@ -36,6 +39,8 @@ pub(super) struct Applier<M> {
     filled: Vec<Installed>,
     /// Bytes of entries applied since the last flush began.
     unflushed: usize,
+    /// When the state is tidied, unless something is applied before.
+    tidy_at: Instant,
     /// The brake, and when the running flush began.
     pace: Pace,
     flushing: Option<Instant>,
@@ -60,6 +65,7 @@ impl<M: Machine> Applier<M> {
             waiting: 0,
             filled: Vec::new(),
             unflushed: 0,
+            tidy_at: now() + AT_REST,
             pace: Pace::new(),
             flushing: None,
             owed: Duration::ZERO,
@@ -77,6 +83,10 @@ impl<M: Machine> Applier<M> {
                     None | Some(Apply::Stop) => break,
                     Some(event) => self.event(event).await?,
                 },
+                () = sleep(self.tidy_at.saturating_duration_since(now())) => {
+                    self.tidy_at = now() + AT_REST;
+                    self.flush(true);
+                }
             }
         }
         for (_, queries) in std::mem::take(&mut self.reads) {
@@ -175,6 +185,7 @@ impl<M: Machine> Applier<M> {
         if !self.filled.is_empty() {
             self.drop_filled().await;
         }
+        self.tidy_at = now() + AT_REST;
         self.unflushed += bytes;
         let force = self.unflushed >= self.shared.options.flush_log_bytes;
         let overlay = self.shared.options.store.overlay_bytes;
