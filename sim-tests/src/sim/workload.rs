@@ -71,12 +71,21 @@ impl Book {
         all.filter(|o| o.returned.is_some()).count()
     }
 
-    /// The longest time from an operation's call to its answer.
-    pub fn slowest(&self) -> Duration {
+    /// The longest time from a write's (or a read's) call to its answer, and which one that was.
+    pub fn slowest(&self, writes: bool) -> (Duration, String) {
         let history = lock(&self.history);
-        let all = history.keys().flat_map(|(_, operations)| operations);
-        let took = all.filter_map(|o| Some(o.returned.as_ref()?.0 - o.called));
-        Duration::from_micros(took.max().unwrap_or(0))
+        let mut slowest = (0, String::new());
+        for (key, operations) in history.keys() {
+            for operation in operations {
+                if let Some((at, _)) = &operation.returned
+                    && (operation.call != Call::Get) == writes
+                    && at - operation.called > slowest.0
+                {
+                    slowest = (at - operation.called, format!("{key:?}: {operation:?}"));
+                }
+            }
+        }
+        (Duration::from_micros(slowest.0), slowest.1)
     }
 
     /// Waits until `more` operations have been answered.
