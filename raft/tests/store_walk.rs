@@ -111,9 +111,11 @@ impl Walk {
                 let was = self.model.rows.remove(&key).is_some();
                 assert_eq!(self.store.rows_mut().delete(&key)?, was);
             } else {
-                let length = self
-                    .dice
-                    .below(if self.dice.0.is_multiple_of(9) { 4000 } else { 300 });
+                let length = self.dice.below(if self.dice.0.is_multiple_of(9) {
+                    4000
+                } else {
+                    300
+                });
                 let value = Bytes::from(vec![self.dice.roll() as u8; length as usize]);
                 self.store.rows_mut().put(&key, &value)?;
                 self.model.rows.insert(key, value);

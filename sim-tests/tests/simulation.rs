@@ -17,7 +17,10 @@ fn main() -> std::process::ExitCode {
 }
 
 #[cfg(not(madsim))]
-#[expect(clippy::disallowed_methods, reason = "it watches processes, in real time")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "it watches processes, in real time"
+)]
 mod runner {
     use libtest_mimic::{Arguments, Conclusion, Failed, Trial};
     use std::fs::File;

@@ -196,7 +196,7 @@ fn a_flush_compared_with_plain_redb() {
             };
             let mut times = Vec::new();
             for _ in 0..3 {
-                let start = std::time::Instant::now();
+                let start = world::clock::now();
                 let mut tx = db.begin_write().unwrap();
                 tx.set_quick_repair(true);
                 {
