@@ -94,7 +94,7 @@ async fn one_copy(cluster: &KvCluster, owners: &[GroupId], all: u64, empty: u64)
         };
         for node in cluster.members(group) {
             let disk = &cluster.nodes.disk(cluster.key(group, node));
-            let since = tokio::time::Instant::now();
+            let since = world::clock::now();
             while disk.used() > limit {
                 let files = disk.files();
                 assert!(

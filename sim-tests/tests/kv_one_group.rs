@@ -12,7 +12,7 @@ use sim_tests::sim::{Book, KvCluster, KvOptions, Load, Mix};
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 use world::disk::SimDiskOptions;
 
 /// What a trial is made of.
@@ -53,7 +53,6 @@ async fn trial(plan: Plan) {
             padding: if plan.snapshots { 1500 } else { 0 },
             pause: Duration::from_millis(if plan.snapshots { 15 } else { 50 }),
             deadline: plan.impatient.then_some(Duration::from_secs(1)),
-            ..Mix::default()
         },
     );
     for _ in 0..4 {
@@ -431,14 +430,14 @@ async fn wound_9_an_overwritten_request_is_answered() {
             shard: kv::slot::shard(b"k", 10),
         };
         let answer = c.ask(1, leader, &request, Duration::from_secs(60)).await;
-        (answer, Instant::now())
+        (answer, world::clock::now())
     });
     sleep(Duration::from_millis(10)).await;
     // Its successor's entries take the place of that one.
     for n in 0..5 {
         write(&cluster, &book, 1, Call::Append(n.to_string().into())).await;
     }
-    let healed = Instant::now();
+    let healed = world::clock::now();
     cluster.nodes.heal();
     let (answer, at) = waiting.await.expect("does not panic");
     assert!(

@@ -7,7 +7,7 @@ use sim_tests::sim::unrest::between;
 use sim_tests::sim::{KvCluster, KvOptions, Load, Mix};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 use world::entropy::random_u64;
 
 async fn two_groups(adjust: bool) -> KvCluster {
@@ -128,7 +128,7 @@ async fn power_fails_inside_disk_operations() {
             cluster.nodes.disk(key).crash_at(1 + random_u64() % 60);
             victims.push((key, 1 + random_u64() % 2));
         }
-        let since = Instant::now();
+        let since = world::clock::now();
         // A member that has nothing to write does not reach its crash.
         while !victims.is_empty() && since.elapsed() < Duration::from_secs(4) {
             for (key, again) in &mut victims {

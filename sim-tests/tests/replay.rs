@@ -57,6 +57,7 @@ fn run(seed: u64) -> (Vec<String>, (u64, u64)) {
         runtime.block_on(busy());
         (trace::lines(), trace::digest())
     };
+    #[expect(clippy::disallowed_methods, reason = "a simulation of its own each")]
     let thread = std::thread::spawn(run);
     thread.join().expect("the scenario holds")
 }

@@ -77,7 +77,7 @@ impl Consensus {
             handed: applied,
             handed_bytes: 0,
             snapshots: Snapshots::default(),
-            lead_time: (0, Instant::now()),
+            lead_time: (0, world::clock::now()),
             role: Role::Follower,
             leads_from: None,
         }
@@ -85,7 +85,7 @@ impl Consensus {
 
     pub(super) async fn run(mut self) {
         let tick = self.shared.options.tick;
-        let mut next_tick = Instant::now() + tick;
+        let mut next_tick = world::clock::now() + tick;
         let mut events = Vec::new();
         loop {
             let shared = self.shared.clone();
@@ -109,7 +109,7 @@ impl Consensus {
             }
             self.propose();
             self.read();
-            let now = Instant::now();
+            let now = world::clock::now();
             if now >= next_tick {
                 next_tick = now + tick;
                 self.step(Input::Tick);
@@ -278,7 +278,7 @@ impl Consensus {
     fn role_changed(&mut self, role: Role) {
         if role == Role::Leader && self.role != Role::Leader {
             self.leads_from = Some(self.core.status().last_index);
-            self.lead_time = (self.last_log_time(), Instant::now());
+            self.lead_time = (self.last_log_time(), world::clock::now());
         }
         if role != Role::Leader {
             self.leads_from = None;

@@ -303,7 +303,7 @@ pub async fn eventually<F: Future<Output = bool>>(
     limit: Duration,
     mut condition: impl FnMut() -> F,
 ) {
-    let since = tokio::time::Instant::now();
+    let since = world::clock::now();
     while !condition().await {
         assert!(since.elapsed() < limit, "not within {limit:?}: {what}");
         tokio::time::sleep(Duration::from_millis(20)).await;

@@ -24,10 +24,9 @@ pub fn install() {
                 let accepts = field(event, "accepts") == 1;
                 known.insert((shard, group), (index, accepts));
                 if accepts {
-                    for ((_, other), _) in known
-                        .range((shard, 0)..=(shard, u64::MAX))
-                        .filter(|((_, other), (_, accepts))| *other != group && *accepts)
-                    {
+                    let mut owners = known.range((shard, 0)..=(shard, u64::MAX));
+                    let second = owners.find(|((_, g), (_, accepts))| *g != group && *accepts);
+                    if let Some(((_, other), _)) = second {
                         panic!("shard {shard} is accepted by group {other} and group {group}");
                     }
                 }

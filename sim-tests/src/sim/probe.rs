@@ -91,7 +91,7 @@ impl KvCluster {
     /// The node that leads a group (0: the controllers), as its members tell: the one of the
     /// highest term, when several say so.
     pub async fn leader(&self, group: GroupId) -> u64 {
-        let since = tokio::time::Instant::now();
+        let since = world::clock::now();
         loop {
             let mut found = None;
             for node in self.members(group) {

@@ -311,7 +311,7 @@ impl RaftCluster {
 
     /// As [`RaftCluster::agree`], asking only the given nodes.
     pub async fn agree_among(&self, nodes: &[u64], command: &[u8], limit: Duration) -> u64 {
-        let since = tokio::time::Instant::now();
+        let since = world::clock::now();
         loop {
             let asked = nodes.iter().filter(|n| {
                 let replica = self.replica(**n);

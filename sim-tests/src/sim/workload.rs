@@ -91,7 +91,7 @@ impl Book {
     /// Waits until `more` operations have been answered.
     pub async fn progress(&self, more: usize) {
         let goal = self.answered() + more;
-        let since = tokio::time::Instant::now();
+        let since = world::clock::now();
         while self.answered() < goal {
             assert!(
                 since.elapsed() < Duration::from_secs(60),

@@ -3,7 +3,6 @@
 use super::common::*;
 use sim_tests::sim::{RaftOptions, wire};
 use std::time::Duration;
-use tokio::time::Instant;
 
 /// Commands land once, in order, at the same index everywhere; none before it is proposed.
 #[madsim::test]
@@ -218,7 +217,7 @@ async fn backup() {
         agree_many(&c, &mixed, "e", TAIL).await;
 
         let before = wire::count().mails;
-        let since = Instant::now();
+        let since = world::clock::now();
         heal_and_settle(&c).await;
         let mails = wire::count().mails - before;
         // Five nodes exchange about 110 heartbeats a second; one mail per entry to be repaired

@@ -11,7 +11,7 @@ use world::disk::{DiskOp, SimDisk, SimDiskOptions};
 /// Waits until a server ended, and says why.
 async fn ended(c: &RaftCluster, node: u64) -> String {
     let mut reason = None;
-    let since = tokio::time::Instant::now();
+    let since = world::clock::now();
     while reason.is_none() {
         for (key, why) in c.nodes.take_fatal() {
             assert_eq!(key, c.key(node), "only this one was to end: {why}");
@@ -86,7 +86,12 @@ async fn failed_sync() {
                 })
                 .collect();
             for i in 0..6 {
-                let _ = fire(&c, leader, command("later", i), Duration::from_secs(3));
+                drop(fire(
+                    &c,
+                    leader,
+                    command("later", i),
+                    Duration::from_secs(3),
+                ));
                 millis(30).await;
             }
             let why = ended(&c, leader).await;

@@ -16,7 +16,7 @@ fn propose_at_leaders(c: &RaftCluster, round: usize) -> Option<u64> {
         };
         if c.is_up(node) && status.role == raft::protocol::Role::Leader {
             // Nobody waits for it: what counts is that the logs agree.
-            let _ = fire(c, node, command("f8", round * 10), LONG);
+            drop(fire(c, node, command("f8", round * 10), LONG));
             leader = Some(node);
         }
     }
@@ -113,7 +113,7 @@ async fn figure_8_chain() {
             let o = c.others(&[one]);
             // (a) the leader and one follower alone.
             c.isolate(&o[1..]);
-            let _ = fire(&c, one, command("a", round), Duration::from_secs(5));
+            drop(fire(&c, one, command("a", round), Duration::from_secs(5)));
             millis(wire::below(60)).await;
             c.kill(one);
             c.isolate(&[o[0]]);
@@ -121,7 +121,7 @@ async fn figure_8_chain() {
             c.rejoin(&o[1..]);
             let two = c.wait_leader(&o[1..]).await;
             c.isolate(&o[1..]);
-            let _ = fire(&c, two, command("b", round), Duration::from_secs(5));
+            drop(fire(&c, two, command("b", round), Duration::from_secs(5)));
             millis(wire::below(40)).await;
             c.kill(two);
             // (c) the first is back with the one it had reached, and one more.

@@ -7,7 +7,6 @@ use sim_tests::sim::{RaftCluster, RaftOptions, trace, wire};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tokio::time::Instant;
 
 fn slow_disks(replicas: u64) -> RaftOptions {
     let mut options = RaftOptions::of(replicas);
@@ -40,7 +39,7 @@ async fn a_vote_is_synced_before_it_is_given() {
             c.kill(leader);
             c.start(leader);
             voting.lock().expect("one thread").clear();
-            let since = Instant::now();
+            let since = world::clock::now();
             while since.elapsed() < Duration::from_secs(3) {
                 millis(1).await;
                 let nodes = std::mem::take(&mut *voting.lock().expect("one thread"));
@@ -256,7 +255,7 @@ async fn a_read_right_after_an_election() {
                 .map(|node| {
                     let (c, seen) = (c.clone(), seen.clone());
                     tokio::spawn(async move {
-                        let since = Instant::now();
+                        let since = world::clock::now();
                         while since.elapsed() < Duration::from_secs(4) {
                             let read = c.read(node, Duration::from_millis(300)).await;
                             if let Some(all) = read {
@@ -295,7 +294,7 @@ async fn no_read_from_a_deposed_leader() {
             let old = c.wait_leader(&c.ids()).await;
             c.isolate(&[old]);
             let rest = c.others(&[old]);
-            let since = Instant::now();
+            let since = world::clock::now();
             let before = c.times(b"new");
             let reads = {
                 let c = c.clone();
