@@ -166,7 +166,7 @@ async fn power_fails_inside_disk_operations() {
 }
 
 /// One member of each group and one controller die under load, leaders among them: nothing is
-/// lost or doubled, and no write takes longer than 3 s. The processes die (`kill -9`), or the
+/// lost or doubled, and no write or read takes longer than 3 s. The processes die (`kill -9`), or the
 /// machines' power does.
 async fn one_of_each(power: bool) {
     const LIMIT: Duration = Duration::from_secs(3);
@@ -208,11 +208,10 @@ async fn one_of_each(power: bool) {
     }
     let book = load.finish().await;
     assert!(book.errors().is_empty(), "{:#?}", book.errors());
-    let (slowest, which) = book.slowest(true);
-    assert!(slowest <= LIMIT, "{slowest:?} for {which}");
-    // Reads are allowed more: under seed 3 one called just before the kill took 3.26 s.
-    let (slowest, which) = book.slowest(false);
-    assert!(slowest <= 2 * LIMIT, "{slowest:?} for {which}");
+    for writes in [true, false] {
+        let (slowest, which) = book.slowest(writes);
+        assert!(slowest <= LIMIT, "{slowest:?} for {which}");
+    }
     for group in 0..=2 {
         cluster.agreed(group).await;
     }

@@ -64,6 +64,20 @@ impl Core {
             || self.leader.is_some() && self.elapsed < self.settings.election_ticks
     }
 
+    /// True when both ask for pre-votes for one term at about one time with equal logs, and this
+    /// node's number is the higher. If each granted the other's, both would stand, each voting
+    /// for itself: of two survivors none is elected before the next timeout, and with timeouts of
+    /// whole ticks that can happen again and again. It lasts for as long as messages that crossed
+    /// may take; a node that keeps asking in vain (one that is partly cut off) stands in nobody's
+    /// way for longer.
+    fn comes_first(&self, from: NodeId, term: Term, last_index: Index, last_term: Term) -> bool {
+        self.role == Role::PreCandidate
+            && self.elapsed <= self.settings.election_ticks / 8
+            && term == self.hard.term + 1
+            && (last_term, last_index) == (self.log.last_term(), self.log.last_index())
+            && self.id > from
+    }
+
     fn pre_campaign(&mut self) {
         let term = self.hard.term + 1;
         why!(self, "election timeout -> pre-vote for term {term}");
@@ -229,8 +243,12 @@ impl Core {
             Some("a leader is live")
         } else if !self.is_up_to_date(last_index, last_term) {
             Some("its log is behind")
-        } else {
+        } else if self.bar().is_some() {
             self.bar()
+        } else if self.comes_first(from, term, last_index, last_term) {
+            Some("the own has just been asked for, and comes first")
+        } else {
+            None
         };
         match refusal {
             None => {

@@ -5,6 +5,7 @@ mod support;
 
 use raft_protocol::*;
 use support::solo::*;
+use support::{Cluster, settings};
 
 /// Leads term 1 of three, its no-op committed.
 fn leader() -> Solo {
@@ -279,6 +280,41 @@ fn with_a_live_leader_neither_vote_nor_pre_vote_nor_term_is_given() {
     solo.step(Input::Tick);
     assert_eq!(vote_in(&solo.pre_vote(3, 2, (9, 1))), Some(true));
     assert_eq!(solo.status().term, 1, "a pre-vote changes no term");
+}
+
+/// Of two survivors whose timeouts end within one tick each would otherwise vote for itself, and
+/// nobody would lead before another timeout.
+#[test]
+fn of_two_that_ask_for_pre_votes_at_once_one_stands_and_is_elected() {
+    let mut cluster = Cluster::new(3, settings(), 1);
+    cluster.crash(3);
+    for id in [1, 2] {
+        cluster.campaign(id);
+        assert_eq!(cluster.core(id).status().role, Role::PreCandidate);
+    }
+    cluster.settle();
+    assert_eq!(cluster.leader(), Some(2));
+    assert_eq!(cluster.core(2).status().term, 1, "in the first attempt");
+}
+
+#[test]
+fn a_pre_candidate_prefers_itself_only_to_a_lower_number_with_an_equal_log_for_a_while() {
+    let start = || {
+        let mut start = start(3, &[1, 1], 1);
+        start.id = 2;
+        let mut solo = Solo::from(start);
+        solo.campaign();
+        solo
+    };
+    let asked = |from, term, last| vote_in(&start().pre_vote(from, term, last));
+    assert_eq!(asked(1, 2, (2, 1)), Some(false));
+    assert_eq!(asked(3, 2, (2, 1)), Some(true), "a higher number");
+    assert_eq!(asked(1, 2, (3, 1)), Some(true), "a longer log");
+    assert_eq!(asked(1, 3, (2, 1)), Some(true), "a higher term");
+    let mut solo = start();
+    (0..2).for_each(|_| drop(solo.step(Input::Tick)));
+    assert_eq!(solo.status().role, Role::PreCandidate);
+    assert_eq!(vote_in(&solo.pre_vote(1, 2, (2, 1))), Some(true), "later");
 }
 
 #[test]
