@@ -11,6 +11,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use world::disk::{DirLock, Disk};
+use world::net::STARTS;
 
 /// The file, at the root of the data directory.
 pub const FILE: &str = "IDENTITY";
@@ -44,11 +45,47 @@ pub struct Identity {
     pub met: BTreeMap<u64, u128>,
     /// Highest boot number and its nonce seen per peer disk: disk -> (boot, nonce).
     pub boots: BTreeMap<u128, (u64, u64)>,
+    /// Random numbers of the earlier starts, the newest first, at most [`STARTS`].
+    pub before: Vec<u64>,
 }
 
 #[derive(serde::Serialize, serde::Deserialize)]
 enum Versioned {
-    V1(Identity),
+    V1(First),
+    V2(Identity),
+}
+
+/// [`Identity`] as its first version was: it told nothing of earlier starts.
+#[derive(serde::Serialize, serde::Deserialize)]
+struct First {
+    disk: u128,
+    cluster: Option<u128>,
+    group: u64,
+    node: u64,
+    boot: u64,
+    nonce: u64,
+    born: bool,
+    initial: BTreeMap<u64, u128>,
+    met: BTreeMap<u64, u128>,
+    boots: BTreeMap<u128, (u64, u64)>,
+}
+
+impl From<First> for Identity {
+    fn from(first: First) -> Identity {
+        Identity {
+            disk: first.disk,
+            cluster: first.cluster,
+            group: first.group,
+            node: first.node,
+            boot: first.boot,
+            nonce: first.nonce,
+            born: first.born,
+            initial: first.initial,
+            met: first.met,
+            boots: first.boots,
+            before: Vec::new(),
+        }
+    }
 }
 
 /// Why a directory is refused.
@@ -141,6 +178,10 @@ pub fn open(disk: &Disk, group: u64, node: u64) -> Result<(Identity, DirLock), I
             expected: name_of(group, node),
         });
     }
+    if identity.boot > 0 {
+        identity.before.insert(0, identity.nonce);
+        identity.before.truncate(STARTS);
+    }
     identity.boot += 1;
     identity.nonce = world::entropy::random_u64();
     save(disk, &identity)?;
@@ -170,6 +211,7 @@ fn make(disk: &Disk, group: u64, node: u64) -> Result<Identity, IdentityError> {
         initial: BTreeMap::new(),
         met: BTreeMap::new(),
         boots: BTreeMap::new(),
+        before: Vec::new(),
     })
 }
 
@@ -195,7 +237,7 @@ fn checksum(prefix: &[u8], body: &[u8]) -> [u8; 4] {
 }
 
 fn encode(identity: &Identity) -> Result<Vec<u8>, postcard::Error> {
-    let body = postcard::to_stdvec(&Versioned::V1(identity.clone()))?;
+    let body = postcard::to_stdvec(&Versioned::V2(identity.clone()))?;
     let mut bytes = MAGIC.to_vec();
     bytes.extend_from_slice(&FORMAT_VERSION.to_le_bytes());
     bytes.extend_from_slice(&(body.len() as u32).to_le_bytes());
@@ -222,7 +264,8 @@ fn decode(bytes: &[u8]) -> Result<Identity, String> {
         return Err(format!("format {} is not known to this program", word(8)));
     }
     match postcard::take_from_bytes(body) {
-        Ok((Versioned::V1(identity), [])) => Ok(identity),
+        Ok((Versioned::V1(first), [])) => Ok(first.into()),
+        Ok((Versioned::V2(identity), [])) => Ok(identity),
         Ok(_) => Err("bytes follow its contents".into()),
         Err(error) => Err(error.to_string()),
     }
@@ -241,9 +284,17 @@ pub enum Meeting {
 
 impl Identity {
     /// Judges and records that `node` shows up with `disk`, `boot` and `nonce`: another disk than
-    /// before, a disk known as another node's, a lower boot, or the same boot with another nonce
-    /// (an older image of the disk was started) is refused.
-    pub fn meet(&mut self, node: u64, disk: u128, boot: u64, nonce: u64) -> Meeting {
+    /// before, a disk known as another node's, a lower boot, the same boot with another nonce, or
+    /// a past (`before`, see [`Identity::before`]) in which the boot that was met had another nonce
+    /// is refused: an older image of the disk was started, once or several times since.
+    pub fn meet(
+        &mut self,
+        node: u64,
+        disk: u128,
+        boot: u64,
+        nonce: u64,
+        before: &[u64],
+    ) -> Meeting {
         let who = name_of(self.group, node);
         if node == self.node || disk == self.disk {
             if (node, disk, boot, nonce) == (self.node, self.disk, self.boot, self.nonce) {
@@ -257,6 +308,7 @@ impl Identity {
             ));
         }
         if let Some(known) = self.met.get(&node).filter(|known| **known != disk) {
+            world::mark!("identity: an emptied directory is refused");
             return Meeting::Refused(format!(
                 "{who} was met with disk {known:032x} and shows up with disk {disk:032x}: a member \
                  whose directory was emptied does not come back under its old number"
@@ -269,13 +321,26 @@ impl Identity {
             ));
         }
         match self.boots.get(&disk) {
-            Some((seen, _)) if boot < *seen => Meeting::Refused(format!(
-                "{who} shows up in boot {boot} of its disk and was met in boot {seen}: an older image of the disk"
-            )),
-            Some((seen, known)) if boot == *seen && nonce != *known => Meeting::Refused(format!(
-                "{who} shows up in boot {boot} of its disk with nonce {nonce:016x} and was met in \
+            Some((seen, _)) if boot < *seen => {
+                world::mark!("identity: a lower boot number is refused");
+                Meeting::Refused(format!(
+                    "{who} shows up in boot {boot} of its disk and was met in boot {seen}: an older image of the disk"
+                ))
+            }
+            Some((seen, known)) if boot == *seen && nonce != *known => {
+                world::mark!("identity: the same boot number with another nonce is refused");
+                Meeting::Refused(format!(
+                    "{who} shows up in boot {boot} of its disk with nonce {nonce:016x} and was met in \
                      the same boot with nonce {known:016x}: an older image of the disk"
-            )),
+                ))
+            }
+            Some((seen, known)) if past(boot, *seen, before).is_some_and(|n| n != *known) => {
+                world::mark!("identity: a start that was met is not in the disk's past");
+                Meeting::Refused(format!(
+                    "{who} shows up in boot {boot} of its disk and was met in boot {seen} with a nonce \
+                     that is not in its past: an older image of the disk, started several times"
+                ))
+            }
             Some((seen, _)) if boot == *seen && self.met.contains_key(&node) => Meeting::Known,
             _ => {
                 self.met.insert(node, disk);
@@ -284,6 +349,12 @@ impl Identity {
             }
         }
     }
+}
+
+/// The nonce of start `seen` of a disk that is in start `boot`, when it is still told.
+fn past(boot: u64, seen: u64, before: &[u64]) -> Option<u64> {
+    let back = boot.checked_sub(seen)?.checked_sub(1)?;
+    before.get(usize::try_from(back).ok()?).copied()
 }
 
 #[cfg(test)]

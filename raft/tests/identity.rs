@@ -55,13 +55,15 @@ fn what_is_saved_survives_the_power() {
         identity.cluster = Some(77);
         identity.born = true;
         identity.initial.insert(2, identity.disk);
-        identity.meet(3, 30, 1, 1);
+        identity.meet(3, 30, 1, 1, &[]);
         identity::save(&disk.disk(), &identity).expect("saved");
         drop(lock);
         disk.power_fail();
         let (mut again, _lock) = identity::open(&disk.disk(), 1, 2).expect("opens");
         assert_eq!(again.boot, identity.boot + 1);
+        assert_eq!(again.before, [identity.nonce]);
         (again.boot, again.nonce) = (identity.boot, identity.nonce);
+        again.before.clear();
         assert_eq!(again, identity);
     });
 }

@@ -6,7 +6,7 @@
 mod log_support;
 
 use log_support::{Model, Rng, entry, hard_state, meta, open};
-use raft::log::{Batch, Log, LogError};
+use raft::log::{Batch, Chore, Log, LogError};
 use raft_protocol::SnapshotMeta;
 use std::io::ErrorKind;
 use world::disk::{DiskOp, SimDisk, SimDiskOptions};
@@ -16,6 +16,8 @@ struct Walk {
     rng: Rng,
     disk: SimDisk,
     log: Log,
+    /// Begun and not done.
+    chore: Option<Chore>,
     /// What was acknowledged.
     acked: Model,
     /// What the state covers, durably.
@@ -51,6 +53,7 @@ impl Walk {
             rng,
             disk,
             log,
+            chore: None,
             acked: Model::default(),
             stamp,
             commit: 0,
@@ -113,7 +116,7 @@ impl Walk {
                 if self.log.prepare_due() {
                     self.log.prepare()?;
                 }
-                Ok(())
+                self.chore()
             }
             12 | 13 => {
                 self.commit = self.rng.between(self.commit, self.acked.last);
@@ -128,6 +131,20 @@ impl Walk {
                 self.log.purge(&self.stamp.clone())
             }
             _ => self.reset(next),
+        }
+    }
+
+    /// Begins a chore, or does the one that was begun some operations ago.
+    fn chore(&mut self) -> Result<(), LogError> {
+        match self.chore.take() {
+            Some(chore) => {
+                let ended = chore.run();
+                self.log.finished(ended)
+            }
+            None => {
+                self.chore = self.log.chore();
+                Ok(())
+            }
         }
     }
 
@@ -151,6 +168,7 @@ impl Walk {
     }
 
     fn recover(&mut self, candidates: &[Model]) {
+        self.chore = None;
         let found = loop {
             self.disk.clear_faults();
             if self.rng.one_in(4) {

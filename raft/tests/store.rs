@@ -253,6 +253,47 @@ fn a_grown_file_is_rewritten() {
     });
 }
 
+/// All rows are deleted while the file is being rewritten with them: what the fresh file holds counts,
+/// not what is left after the deletions, or it would seem to have always been so big.
+#[test]
+fn what_is_deleted_during_a_rewrite_makes_another_one_due() {
+    block_on_test(async {
+        let sim = sim_disk("a", 10);
+        let options = StoreOptions {
+            rewrite_min_bytes: 100_000,
+            ..options()
+        };
+        let mut store = open_with(&sim, options).await;
+        for n in 0..400u32 {
+            let value = [n as u8; 5_000];
+            store.rows_mut().put(&n.to_be_bytes(), &value).unwrap();
+        }
+        step(&mut store);
+        flush(&mut store).await.unwrap();
+        let grown = store.bytes();
+        for n in 50..400u32 {
+            store.rows_mut().delete(&n.to_be_bytes()).unwrap();
+        }
+        step(&mut store);
+        flush(&mut store).await.unwrap();
+        store.maybe_flush(false);
+        for n in 0..50u32 {
+            store.rows_mut().delete(&n.to_be_bytes()).unwrap();
+        }
+        apply(&mut store, &[("one", "row")]);
+        assert!(matches!(store.done().await, Ok(Done::Rewritten)));
+        let fresh = store.bytes();
+        flush(&mut store).await.unwrap();
+        store.maybe_flush(false);
+        assert!(matches!(store.done().await, Ok(Done::Rewritten)));
+        assert!(
+            store.bytes() < fresh,
+            "{} of {fresh} of {grown}",
+            store.bytes()
+        );
+    });
+}
+
 #[test]
 fn who_waits_for_room_does_not_wait_for_a_rewrite_that_gave_way() {
     block_on_test(async {
@@ -281,6 +322,43 @@ fn who_waits_for_room_does_not_wait_for_a_rewrite_that_gave_way() {
         let done = tokio::time::timeout(std::time::Duration::from_secs(60), store.done()).await;
         assert!(matches!(done, Ok(Ok(Done::Flushed))), "for ever full");
         assert!(!store.full());
+    });
+}
+
+#[test]
+fn members_that_apply_the_same_rows_flush_in_turn() {
+    block_on_test(async {
+        let mut begun = Vec::new();
+        for node in 1..=3 {
+            let sim = sim_disk("a", node);
+            let first_share = StoreOptions::in_turn(node).first_share;
+            let mut store = open_with(
+                &sim,
+                StoreOptions {
+                    first_share,
+                    ..options()
+                },
+            )
+            .await;
+            for i in 0..400 {
+                apply(&mut store, &[(&format!("{i:03}"), "value")]);
+                // Once everything is flushed at once, as at rest.
+                if store.maybe_flush(i == 200) {
+                    begun.push((i, node));
+                    store.done().await.unwrap();
+                }
+            }
+        }
+        begun.retain(|(i, _)| *i != 200);
+        begun.sort();
+        // An overlay holds 57 of these rows.
+        for two in begun.windows(2) {
+            let ((a, left), (b, right)) = (two[0], two[1]);
+            // At rest all begin anew.
+            let anew = (a..b).contains(&200);
+            assert!(b - a >= 15 && (anew || left != right), "{begun:?}");
+        }
+        assert!(begun.len() >= 18, "{begun:?}");
     });
 }
 

@@ -48,7 +48,7 @@ pub struct Start {
     /// Index through which the state machine's durable state reaches; between the base and the
     /// log's end (a state beyond the log is the base of an empty log).
     pub applied: Index,
-    /// False until the initial members have met: no vote, no campaign.
+    /// False until the initial members have met: no vote, no campaign, no acknowledgement.
     pub born: bool,
     /// True when the state machine's state is lost while the log is not: answers appends with
     /// "need snapshot" and does not campaign. `applied` is then taken to be `base.index`.
@@ -199,6 +199,9 @@ impl Core {
         if from == self.id || from == 0 {
             return why!(self, "a message from {from} is not from a peer");
         }
+        if !message.is_in_range() {
+            return self.malformed(from, "a term or an index is out of range");
+        }
         match message {
             // These two do not change terms by being received (thesis §9.6).
             Message::PreVote {
@@ -276,6 +279,12 @@ impl Core {
         }
     }
 
+    /// Ignores what `from` sent, and says so.
+    pub(crate) fn malformed(&mut self, from: NodeId, reason: &'static str) {
+        why!(self, "{from} sent what is malformed: {reason} -> ignore");
+        self.out.malformed = Some(reason);
+    }
+
     fn on_persisted(&mut self, number: u64) {
         self.persisted(number);
         self.count_own_vote();
@@ -296,6 +305,13 @@ impl Core {
     /// least one. Empty when `from` lies outside the log in memory.
     pub fn entries(&self, from: Index, through: Index, max_bytes: usize) -> &[Entry] {
         self.log.slice(from, through, max_bytes)
+    }
+
+    /// Bytes of the log in memory that are committed: applying and flushing frees them. The rest is
+    /// freed by committing it, for which more may have to be received.
+    pub fn committed_bytes(&self) -> usize {
+        let open = self.log.bytes_between(self.commit, self.log.last_index());
+        self.log.bytes() - open
     }
 
     /// A view for status pages and invariant checks.

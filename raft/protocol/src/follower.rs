@@ -40,7 +40,7 @@ impl Core {
             return self.send_durable(from, Message::AppendReply { term, verdict });
         }
         if !is_consecutive(prev, &entries, term) {
-            return why!(self, "append after {} is malformed -> ignore", prev.0);
+            return self.malformed(from, "entries that do not follow one another");
         }
         if let Prev::Missing(hint_index, hint_term) = self.prev(prev) {
             why!(
@@ -69,6 +69,10 @@ impl Core {
                     "append contradicts the committed entry {first} -> ignore"
                 );
             }
+            // Where the point before was compacted away, its term was not compared.
+            if entries[known].term < self.log.term(first - 1).unwrap_or(0) {
+                return self.malformed(from, "entries of a lower term than what they follow");
+            }
             if first <= self.log.last_index() {
                 why!(
                     self,
@@ -82,6 +86,12 @@ impl Core {
         }
         self.verified = self.verified.max(last);
         self.learn_commit(commit);
+        if !self.born {
+            return why!(
+                self,
+                "the initial members have not met -> do not acknowledge {last}"
+            );
+        }
         // §5.3; the acknowledgement waits for the write the entries are in.
         let write = self.log.write_of(last);
         let verdict = AppendVerdict::Matched { index: last };
@@ -113,9 +123,12 @@ impl Core {
             self.verified = self.verified.max(prev.0);
             self.learn_commit(commit);
             let received = self.verified;
+            // Before its birth a member takes entries in, and is no part of any quorum: a log
+            // lost until then would not be missed (afterwards it does not start without one).
+            let synced = if self.born { self.log.synced() } else { 0 };
             HeartbeatVerdict::Matched {
                 received,
-                synced: received.min(self.log.synced()),
+                synced: received.min(synced),
             }
         };
         self.send_durable(

@@ -59,7 +59,7 @@ pub enum Input {
     SnapshotReady(SnapshotMeta),
     /// The state machine's state is present (again): the node may acknowledge matches and vote.
     StateRestored,
-    /// The initial members have all met: this node may vote. The configuration is taken if
+    /// The initial members have all met: this node may vote and acknowledge. The configuration is taken if
     /// neither the log nor its base has one.
     Born(Configuration),
 }
@@ -149,6 +149,8 @@ pub struct Output {
     pub snapshot_accepted: Option<bool>,
     /// Set when role, term or leader changed.
     pub role: Option<RoleChange>,
+    /// The message, or the offer, was ignored because no working member says this.
+    pub malformed: Option<&'static str>,
     /// Why the core did what it did, a sentence per decision; filled only when
     /// `Settings::explain` is set (transcripts).
     pub reasons: Vec<String>,

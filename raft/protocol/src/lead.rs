@@ -50,6 +50,14 @@ impl Lead {
         }
     }
 
+    /// As if the leader had been elected, and its followers heard from, just now.
+    pub(crate) fn rewind(&mut self) {
+        self.uncommitted = 0;
+        self.beat_elapsed = 0;
+        self.quorum_elapsed = 0;
+        self.progress.values_mut().for_each(Progress::rewind);
+    }
+
     pub(crate) fn matched(&self) -> Vec<(NodeId, Index)> {
         self.progress.iter().map(|(n, p)| (*n, p.matched)).collect()
     }

@@ -14,6 +14,7 @@ macro_rules! why {
     };
 }
 
+mod canonical;
 mod chance;
 mod core;
 mod election;
@@ -37,5 +38,6 @@ pub use input::{
 pub use invariants::{Facts, check_transition};
 pub use message::{AppendVerdict, Envelope, HeartbeatVerdict, Message};
 pub use types::{
-    Abstain, Body, Configuration, DiskId, Entry, HardState, Index, NodeId, Payload, Role, Term,
+    Abstain, Body, Configuration, DiskId, Entry, HardState, Index, MAX_NUMBER, NodeId, Payload,
+    Role, Term,
 };

@@ -211,6 +211,11 @@ impl Log {
         }
     }
 
+    /// Every write's number is lower by `shift` from now on.
+    pub(crate) fn renumber(&mut self, shift: u64) {
+        self.pending.iter_mut().for_each(|p| p.number -= shift);
+    }
+
     /// The write on which the durability of the log through `index` rests; 0 when it is durable.
     pub(crate) fn write_of(&self, index: Index) -> u64 {
         let n = self.pending.partition_point(|p| p.first <= index);

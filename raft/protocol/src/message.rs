@@ -1,7 +1,7 @@
 //! What nodes say to each other. The order of variants and fields is the wire format
 //! (postcard); new kinds go at the end, fields of existing kinds never change.
 
-use crate::types::{Entry, Index, NodeId, Term};
+use crate::types::{Entry, Index, MAX_NUMBER, NodeId, Term};
 use serde::{Deserialize, Serialize};
 
 /// A message and whom it is for.
@@ -130,6 +130,59 @@ impl Message {
             | Message::ReadIndex { term, .. }
             | Message::ReadIndexReply { term, .. } => *term,
         }
+    }
+
+    /// True when every term and index in it is one that a member can have come to
+    /// ([`MAX_NUMBER`]). Those of entries are judged against the append's own
+    /// (`follower::is_consecutive`); rounds, lives and read ids are only compared and echoed.
+    pub(crate) fn is_in_range(&self) -> bool {
+        let fits = |numbers: &[u64]| numbers.iter().all(|n| *n <= MAX_NUMBER);
+        fits(&[self.term()])
+            && match self {
+                Message::PreVote {
+                    last_index,
+                    last_term,
+                    ..
+                }
+                | Message::Vote {
+                    last_index,
+                    last_term,
+                    ..
+                } => fits(&[*last_index, *last_term]),
+                Message::Append {
+                    prev_index,
+                    prev_term,
+                    commit,
+                    ..
+                }
+                | Message::Heartbeat {
+                    prev_index,
+                    prev_term,
+                    commit,
+                    ..
+                } => fits(&[*prev_index, *prev_term, *commit]),
+                Message::AppendReply { verdict, .. } => match verdict {
+                    AppendVerdict::Matched { index } => fits(&[*index]),
+                    AppendVerdict::Conflict {
+                        prev_index,
+                        hint_index,
+                        hint_term,
+                    } => fits(&[*prev_index, *hint_index, *hint_term]),
+                    AppendVerdict::NeedSnapshot | AppendVerdict::Stale => true,
+                },
+                Message::HeartbeatReply { verdict, .. } => match verdict {
+                    HeartbeatVerdict::Matched { received, synced } => fits(&[*received, *synced]),
+                    HeartbeatVerdict::Lost {
+                        hint_index,
+                        hint_term,
+                    } => fits(&[*hint_index, *hint_term]),
+                    HeartbeatVerdict::NeedSnapshot => true,
+                },
+                Message::ReadIndexReply { index, .. } => fits(&[index.unwrap_or(0)]),
+                Message::PreVoteReply { .. }
+                | Message::VoteReply { .. }
+                | Message::ReadIndex { .. } => true,
+            }
     }
 
     /// True when there are entries in it.

@@ -153,6 +153,14 @@ impl Progress {
         self.next = last + 1;
     }
 
+    /// As if it was heard from just now, and nothing were under way.
+    pub(crate) fn rewind(&mut self) {
+        self.active = true;
+        self.told = 0;
+        self.losses = 0;
+        self.clear_inflight();
+    }
+
     /// Appends and bytes under way.
     pub(crate) fn inflight(&self) -> (usize, usize) {
         (self.inflight.len(), self.inflight_bytes)

@@ -32,6 +32,13 @@ pub(crate) struct Forwarded {
     left: BTreeMap<u64, u32>,
 }
 
+impl Forwarded {
+    /// As if every one had been asked just now.
+    pub(crate) fn rewind(&mut self, ticks: u32) {
+        self.left.values_mut().for_each(|left| *left = ticks);
+    }
+}
+
 impl Core {
     pub(crate) fn read(&mut self, id: u64) {
         if self.lead.is_some() {

@@ -3,7 +3,7 @@
 use crate::core::Core;
 use crate::input::SnapshotMeta;
 use crate::progress::Feed;
-use crate::types::{Index, NodeId, Role, Term};
+use crate::types::{Index, MAX_NUMBER, NodeId, Role, Term};
 
 impl Core {
     pub(crate) fn compact(&mut self, index: Index) {
@@ -56,6 +56,11 @@ impl Core {
     }
 
     pub(crate) fn snapshot_offered(&mut self, from: NodeId, term: Term, meta: &SnapshotMeta) {
+        let in_range = term <= MAX_NUMBER && meta.index <= MAX_NUMBER && meta.term <= term;
+        if !in_range {
+            self.out.snapshot_accepted = Some(false);
+            return self.malformed(from, "a snapshot's term or index is out of range");
+        }
         let wanted = from != self.id && self.hear_leader(from, term) && self.wants(meta.index);
         let verb = if wanted { "accept" } else { "refuse" };
         why!(
@@ -79,6 +84,12 @@ impl Core {
         }
         let index = meta.index;
         let term = meta.term;
+        if index <= self.commit && self.log.term(index) != Some(term) {
+            return why!(
+                self,
+                "snapshot at ({index}, t{term}) contradicts what is committed -> drop it"
+            );
+        }
         let kept = self.reset_log(meta);
         let verb = if kept { "keep" } else { "drop" };
         why!(

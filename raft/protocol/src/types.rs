@@ -10,6 +10,10 @@ pub type NodeId = u64;
 pub type Term = u64;
 /// A position in the log; the first entry has index 1.
 pub type Index = u64;
+/// A term or an index above this is none that a working member could have come to, counting by
+/// ones: what states one is malformed, and is ignored. So what is counted on from a number that
+/// came from outside does not overflow.
+pub const MAX_NUMBER: u64 = u64::MAX / 2;
 /// The random identity of a data directory ; membership is the pair of node and disk.
 pub type DiskId = u128;
 

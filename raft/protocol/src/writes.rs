@@ -43,6 +43,23 @@ impl Writes {
         number <= self.persisted
     }
 
+    /// Numbers the writes anew, from behind the last durable one; says by how much. What waits
+    /// twice for the same write waits once.
+    pub(crate) fn renumber(&mut self) -> u64 {
+        let shift = std::mem::take(&mut self.persisted);
+        self.last -= shift;
+        self.hard = self.hard.saturating_sub(shift);
+        for (number, messages) in std::mem::take(&mut self.waiting) {
+            let mut once: Vec<Envelope> = Vec::new();
+            for message in messages {
+                once.retain(|m| *m != message);
+                once.push(message);
+            }
+            self.waiting.insert(number - shift, once);
+        }
+        shift
+    }
+
     /// Messages that wait for a sync.
     pub(crate) fn waiting(&self) -> impl Iterator<Item = &Envelope> {
         self.waiting.values().flatten()

@@ -30,8 +30,8 @@
 //! One batch is one record, one write and one fdatasync, begun only after the one before had
 //! returned. So a power failure can hurt the last record alone. Files are append-only: a
 //! conflicting suffix is superseded by a later batch and never cut in place. A file has its full
-//! length, and the space next to be used is zeros (written ahead by [`Log::prepare`]), so that a
-//! sync changes no metadata. A file becomes part of the log by a rename after its header is
+//! length, and the space next to be used is zeros (written ahead by a [`Chore`], or by
+//! [`Log::prepare`]), so that a sync changes no metadata. A file becomes part of the log by a rename after its header is
 //! synced, and is used only after the directory is synced too.
 //!
 //! # How it is read
@@ -57,12 +57,14 @@
 //! - Rot in the very last record, with nothing written after it, cannot be told from a torn write.
 //!   [`Log::seal`] makes the data of an idle log provable.
 
+mod chore;
 mod format;
 mod recover;
 mod replay;
 mod restart;
 mod segment;
 
+pub use chore::{Chore, Finished};
 pub use format::MAX_BATCH_BYTES;
 
 use format::{Kind, Point, RecordHeader, SegmentHeader};
@@ -178,6 +180,10 @@ pub struct Log {
     closed: VecDeque<Closed>,
     active: Active,
     spare: Option<Spare>,
+    /// Segments to be removed: below the base.
+    obsolete: Vec<u64>,
+    /// A chore is under way.
+    busy: bool,
     hard_state: HardState,
     base: SnapshotMeta,
     /// Last index and term.
@@ -206,6 +212,13 @@ impl Log {
         stamp: &SnapshotMeta,
     ) -> Result<(Log, Recovered), LogError> {
         recover::open(disk, owner, options, stamp)
+    }
+
+    /// Whether the directory holds any segment. Makes nothing.
+    pub fn exists(disk: &Disk) -> Result<bool, LogError> {
+        disk.create_dir(segment::DIR)?;
+        let files = disk.list(segment::DIR)?;
+        Ok(files.iter().any(|file| segment::number(file).is_some()))
     }
 
     /// Appends one batch and syncs it. At most [`MAX_BATCH_BYTES`] encoded.
@@ -250,9 +263,10 @@ impl Log {
         })
     }
 
-    /// The state covers everything through `base.index` durably: removes segments that lie
-    /// wholly below, oldest first. The base is durable before the first one goes. Entries at and
-    /// below it may remain on disk; the base is then remembered for the next segment's header.
+    /// The state covers everything through `base.index` durably: segments that lie wholly below
+    /// are no part of the log any more, and a [`Log::chore`] removes them, oldest first. The base
+    /// is durable before the first one goes. Entries at and below it may remain on disk; the base
+    /// is then remembered for the next segment's header.
     pub fn purge(&mut self, base: &SnapshotMeta) -> Result<(), LogError> {
         self.guarded(|log| {
             if base.index <= log.base.index || base.index > log.last.0 {
@@ -269,10 +283,12 @@ impl Log {
             if old.is_empty() {
                 return Ok(());
             }
+            world::mark!("log: old segments are purged");
             log.write(log.hard_state, Some(base), &[])?;
             log.sealed = true; // an empty batch proves what came before it
             log.closed.drain(..old.len());
-            remove(&log.disk, &old)
+            log.obsolete.extend(old);
+            Ok(())
         })
     }
 
@@ -290,11 +306,12 @@ impl Log {
 
     /// True when [`Log::prepare`] has something to do.
     pub fn prepare_due(&self) -> bool {
-        self.failed.is_none() && (self.fill_due() || self.spare_due())
+        self.failed.is_none() && self.fill_due()
     }
 
-    /// Zero-fills the file ahead, or makes the next one, if it is due; called off the hot path
-    /// between appends. One step of [`LogOptions::fill_bytes`] with its sync per call.
+    /// Zero-fills the file in use ahead, if it is due: one step of [`LogOptions::fill_bytes`] with
+    /// its sync per call, between appends. Only a file that did not wait full as a spare needs it:
+    /// the first after a start, and one that was needed too soon.
     pub fn prepare(&mut self) -> Result<(), LogError> {
         self.guarded(|log| {
             if log.fill_due() {
@@ -303,9 +320,6 @@ impl Log {
                 segment::zero(&active.file, active.filled, n)?;
                 active.file.sync_data()?;
                 active.filled += n;
-            } else if log.spare_due() {
-                let (length, fill) = (log.options.segment_bytes, log.options.fill_bytes);
-                log.spare = Some(segment::make_spare(&log.disk, length, fill)?);
             }
             Ok(())
         })
@@ -319,11 +333,6 @@ impl Log {
     fn fill_due(&self) -> bool {
         let a = &self.active;
         a.filled < a.length && a.filled - a.end < self.options.fill_bytes
-    }
-
-    fn spare_due(&self) -> bool {
-        let left = self.active.length - self.active.end;
-        self.spare.is_none() && left < self.options.segment_bytes / 2
     }
 
     /// After the first error nothing is known about the files: no retry may turn into an
@@ -433,3 +442,7 @@ impl Log {
 fn refuse(why: String) -> LogError {
     io::Error::new(io::ErrorKind::InvalidInput, why).into()
 }
+
+#[cfg(test)]
+#[path = "forged_tests.rs"]
+mod forged_tests;

@@ -85,6 +85,7 @@ fn find(disk: &Disk, owner: LogOwner) -> Result<Option<Files>, LogError> {
                 reason: format!("the header of the newest segment is unreadable: {TERM_UNKNOWN}"),
             });
         }
+        world::mark!("log: the newest segment is unused, its header torn");
         files.stale.push(newest);
         files.segments.pop();
         files.torn = Some(format!("{}: no valid header and no data", path.display()));
@@ -100,6 +101,9 @@ fn find(disk: &Disk, owner: LogOwner) -> Result<Option<Files>, LogError> {
     }
     let is_reset = |s: &Found| s.header.as_ref().is_some_and(|h| h.1.kind == Kind::Reset);
     if let Some(reset) = files.segments.iter().rposition(is_reset) {
+        if reset > 0 {
+            world::mark!("log: a reset hides older segments");
+        }
         let hidden = files.segments.drain(..reset).map(|s| s.number);
         files.stale.splice(0..0, hidden.collect::<Vec<_>>());
     }
@@ -164,6 +168,7 @@ pub(super) fn open(
         let old = files.segments.drain(..from).map(|s| s.number);
         files.stale.splice(0..0, old.collect::<Vec<_>>());
     } else {
+        world::mark!("log: a segment is missing in the middle");
         let first = files.segments[from].number;
         damage = Some(format!(
             "{}: missing or unreadable, though the next segment is there",
@@ -251,6 +256,8 @@ fn assemble(
         closed: Default::default(),
         active,
         spare: None,
+        obsolete: Vec::new(),
+        busy: false,
         hard_state: recovered.hard_state,
         base: recovered.base.clone(),
         last: recovered.entries.last().map_or(base, |e| (e.index, e.term)),
@@ -310,11 +317,13 @@ fn finish(
         .last()
         .map_or(recovered.base.index, |e| e.index);
     if behind {
+        world::mark!("log: it lies behind the state, and restarts there");
         recovered.base = stamp.clone();
         recovered.entries.clear();
     }
     let mut batch = chain.batch;
     if recovered.damage.is_some() {
+        world::mark!("log: damage is found, the node abstains");
         let (number, known, index) = last_known(&mut files.segments)?;
         batch = batch.max(number);
         recovered.hard_state = known;
@@ -349,6 +358,7 @@ fn adopt(newest: Option<Found>, end: End) -> Result<Active, LogError> {
     let end = match end {
         End::Clean { at } => at,
         End::Torn { at, to, .. } => {
+            world::mark!("log: a torn tail is cut");
             segment::zero(&file, at, to - at)?;
             at
         }

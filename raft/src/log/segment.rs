@@ -60,19 +60,31 @@ pub(super) fn zero(file: &File, mut from: u64, mut len: u64) -> io::Result<()> {
     Ok(())
 }
 
-/// Makes a spare of `length` bytes, zero-filled and synced through `filled`.
-pub(super) fn make_spare(disk: &Disk, length: u64, filled: u64) -> io::Result<Spare> {
-    let file = disk.open(SPARE, Open::Create)?;
-    file.set_len(0)?;
-    file.set_len(length)?;
-    let filled = filled.min(length);
-    zero(&file, 0, filled)?;
-    file.sync_data()?;
-    Ok(Spare {
-        file,
-        length,
-        filled,
-    })
+impl Spare {
+    /// Makes one of `length` bytes, nothing of it filled.
+    pub(super) fn create(disk: &Disk, length: u64) -> io::Result<Spare> {
+        let file = disk.open(SPARE, Open::Create)?;
+        file.set_len(0)?;
+        file.set_len(length)?;
+        Ok(Spare {
+            file,
+            length,
+            filled: 0,
+        })
+    }
+
+    /// Fills up to `step` bytes more with zeros, and syncs them.
+    pub(super) fn fill(&mut self, step: u64) -> io::Result<()> {
+        let n = step.min(self.length - self.filled);
+        zero(&self.file, self.filled, n)?;
+        self.file.sync_data()?;
+        self.filled += n;
+        Ok(())
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.filled == self.length
+    }
 }
 
 /// A segment with its header, under a temporary name.

@@ -2,7 +2,8 @@
 
 use super::error::{Fatal, ReadError};
 use super::pace::Pace;
-use super::shared::{Apply, Committed, Internal, Query, Shared};
+use super::shared::{APPLY_WINDOW_BYTES, Apply, Committed, Internal, Query, Shared};
+use super::told;
 use super::wire::unwrap;
 use crate::machine::{At, Machine};
 use crate::store::{Done, Installed, Store};
@@ -12,15 +13,17 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::sleep;
-use world::clock::{Duration, Instant, now};
+use world::clock::{Duration, Instant, now, sleep};
 use world::observe;
+use world::observe::LISTENING;
 
 /// Pauses are taken when they add up to this much.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(4);
 /// With nothing applied for so long, what is only in memory is flushed and a state file that holds
 /// much less than it could is rewritten: what was deleted leaves the disk of a server at rest too.
 const AT_REST: Duration = Duration::from_secs(10);
+/// Complete snapshots that wait for their switch: the one transfer at a time and those before it.
+const MAX_FILLED: usize = 8;
 /// Reads that wait for an index; refused beyond.
 const MAX_WAITING_READS: usize = 16_384;
 
@@ -74,6 +77,7 @@ impl<M: Machine> Applier<M> {
     }
 
     pub(super) async fn run(mut self) -> Result<(), Fatal> {
+        self.tell();
         self.publish();
         loop {
             tokio::select! {
@@ -101,6 +105,7 @@ impl<M: Machine> Applier<M> {
         match event {
             Apply::Entries(batch) => self.entries(batch).await?,
             Apply::Reads { index, queries } if index <= self.store.applied_index() => {
+                self.answers(index);
                 for query in queries {
                     self.answer(query)?;
                 }
@@ -136,6 +141,7 @@ impl<M: Machine> Applier<M> {
         let before = self.store.pressure();
         // At the hard limit nothing is applied until the flush is through.
         while self.store.full() {
+            world::mark!("apply: the overlay is at its hard limit");
             self.flush(true);
             let done = self.store.done().await?;
             self.done(done);
@@ -173,6 +179,7 @@ impl<M: Machine> Applier<M> {
                 },
             };
             self.store.applied(entry.index, entry.term, self.time_ms);
+            self.tell();
             if let Some(waiter) = waiter {
                 replies.push((waiter, reply));
             }
@@ -216,12 +223,20 @@ impl<M: Machine> Applier<M> {
             }
             return;
         }
+        world::mark!("read: waits until its index is applied");
         self.waiting += queries.len();
         self.reads.entry(index).or_default().extend(queries);
     }
 
     /// Starts a flush if one is due.
     fn flush(&mut self, force: bool) {
+        let overlay = self.shared.options.store.overlay_limit + 4 * APPLY_WINDOW_BYTES;
+        let sizes = [
+            ("overlays", self.store.memory(), overlay),
+            ("waiting reads", self.waiting, MAX_WAITING_READS),
+            ("received snapshots", self.filled.len(), MAX_FILLED),
+        ];
+        told::size(self.shared.site, &sizes);
         let fill = self.store.pressure();
         if self.store.maybe_flush(force) {
             self.unflushed = 0;
@@ -236,13 +251,21 @@ impl<M: Machine> Applier<M> {
         while let Some(first) = self.reads.first_entry()
             && *first.key() <= applied
         {
-            let queries = first.remove();
+            let (index, queries) = first.remove_entry();
             self.waiting -= queries.len();
+            self.answers(index);
             for query in queries {
                 self.answer(query)?;
             }
         }
         Ok(())
+    }
+
+    /// Tells the checkers that reads of this read index are answered next.
+    fn answers(&self, index: Index) {
+        let applied = self.store.applied_index();
+        let fields = [("index", index), ("applied", applied)];
+        observe(self.shared.site, "answer", &fields);
     }
 
     fn answer(&mut self, query: Query) -> Result<(), Fatal> {
@@ -261,6 +284,7 @@ impl<M: Machine> Applier<M> {
                     let overlay = self.shared.options.store.overlay_bytes;
                     self.pace.flush_ended(since.elapsed(), overlay);
                 }
+                self.tell();
                 self.publish();
                 self.shared
                     .tell(Internal::Durable(self.store.durable().meta()));
@@ -302,6 +326,7 @@ impl<M: Machine> Applier<M> {
         self.time_ms = self.store.stamp().time_ms;
         self.unflushed = 0;
         observe(self.shared.site, "install", &[("index", meta.index)]);
+        self.tell();
         self.publish();
         let _ = reply.send(());
         self.drop_filled().await;
@@ -314,20 +339,30 @@ impl<M: Machine> Applier<M> {
         let passed = |i: &mut Installed| i.stamp.index <= applied;
         let old: Vec<Installed> = self.filled.extract_if(.., passed).collect();
         if !old.is_empty() {
+            world::mark!("snapshot: overtaken by the log after it was received");
             self.shared.disk.job(move || drop(old)).await;
         }
     }
 
-    fn publish(&self) {
+    /// Tells the checkers what is applied.
+    fn tell(&self) {
+        if !LISTENING {
+            return;
+        }
         let stamp = self.store.stamp();
-        let shared = &self.shared;
         let fields = [
             ("index", stamp.index),
             ("term", stamp.term),
             ("digest", stamp.digest),
             ("durable", self.store.durable().index),
+            ("time", stamp.time_ms),
         ];
-        observe(shared.site, "apply", &fields);
+        observe(self.shared.site, "apply", &fields);
+    }
+
+    fn publish(&self) {
+        let stamp = self.store.stamp();
+        let shared = &self.shared;
         shared.digest.store(stamp.digest, Ordering::Relaxed);
         shared.time_ms.store(stamp.time_ms, Ordering::Relaxed);
         shared.applied.store(stamp.index, Ordering::Relaxed);

@@ -78,6 +78,7 @@ async fn applier(disk: &SimDisk) -> (Arc<Shared>, Applier<Nothing>, Ends) {
         initial: BTreeMap::new(),
         met: BTreeMap::new(),
         boots: BTreeMap::new(),
+        before: Vec::new(),
     };
     let stamp = store.stamp();
     let (shared, mut ends) = Shared::new(options, disk.disk(), identity, core.status(), &stamp);

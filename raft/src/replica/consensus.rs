@@ -22,11 +22,18 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep_until};
+use world::clock::{Instant, sleep_until};
 use world::observe;
 
-/// Appends are dropped unread while the log in memory is above `Options::max_log_bytes`: a
-/// follower whose state machine cannot keep up holds its leader back instead of growing.
+/// Appends that may still arrive when the log in memory is full, bytes.
+const IN_FLIGHT_BYTES: usize = 16 << 20;
+/// Batches of reads the core keeps at the most; beyond, it refuses.
+const READS: usize = 2 * 16_384;
+
+/// Appends are dropped unread while what is committed of the log in memory is above
+/// `Options::max_log_bytes`: a follower whose state machine cannot keep up holds its leader back
+/// instead of growing. What is not committed does not count: only more of it may get it committed
+/// (a new leader's first entry stands behind all of it, §5.4.2), and the leader bounds it.
 pub(super) struct Consensus {
     shared: Arc<Shared>,
     core: Core,
@@ -49,6 +56,8 @@ pub(super) struct Consensus {
     lead_time: (u64, Instant),
     role: Role,
     leads_from: Option<Index>,
+    abstains: bool,
+    pulse: told::Pulse,
 }
 
 impl Consensus {
@@ -61,6 +70,7 @@ impl Consensus {
         internal: mpsc::UnboundedReceiver<Internal>,
         applied: Index,
     ) -> Consensus {
+        let abstains = core.status().abstain.is_some();
         Consensus {
             shared,
             core,
@@ -80,6 +90,8 @@ impl Consensus {
             lead_time: (0, world::clock::now()),
             role: Role::Follower,
             leads_from: None,
+            abstains,
+            pulse: told::Pulse::default(),
         }
     }
 
@@ -113,6 +125,7 @@ impl Consensus {
             if now >= next_tick {
                 next_tick = now + tick;
                 self.step(Input::Tick);
+                self.pulse();
             }
             self.hand_out();
             self.peers.flush();
@@ -125,15 +138,24 @@ impl Consensus {
         self.publish();
     }
 
+    fn log_is_full(&self) -> bool {
+        let max = self.shared.options.max_log_bytes;
+        self.core.status().log_bytes > max && self.core.committed_bytes() > max
+    }
+
     fn event(&mut self, event: Event) {
         match event {
-            Event::Mail { from, messages } => {
+            Event::Mail {
+                from,
+                messages,
+                room: _room,
+            } => {
                 for message in messages {
-                    if message.carries_entries()
-                        && self.core.status().log_bytes > self.shared.options.max_log_bytes
-                    {
+                    if message.carries_entries() && self.log_is_full() {
+                        world::mark!("append: dropped unread, the log in memory is full");
                         continue;
                     }
+                    told::receives(&self.core, &message);
                     self.step(Input::Receive { from, message });
                 }
             }
@@ -173,7 +195,17 @@ impl Consensus {
                 let _ = reply.send(output.snapshot_accepted == Some(true));
                 self.carry_out(output);
             }
-            Internal::Ready(meta) => self.step(Input::SnapshotReady(meta)),
+            Internal::Ready(meta) => {
+                let last = self.core.status().last_index;
+                self.step(Input::SnapshotReady(meta));
+                match self.core.status().last_index {
+                    now if now < last => world::mark!("install: the log behind it is dropped"),
+                    now if now > self.core.base().index => {
+                        world::mark!("install: a suffix of the log is kept");
+                    }
+                    _ => {}
+                }
+            }
             Internal::Born(configuration) => self.step(Input::Born(configuration)),
         }
     }
@@ -213,9 +245,13 @@ impl Consensus {
         if self.queries.is_empty() {
             return;
         }
+        if self.leads_from.is_some_and(|noop| self.handed < noop) {
+            world::mark!("read: asked of a leader before its term has committed anything");
+        }
         let id = self.next_read;
         self.next_read += 1;
         self.reads.insert(id, std::mem::take(&mut self.queries));
+        observe(self.shared.site, "ask", &[("read", id)]);
         self.step(Input::Read(id));
     }
 
@@ -228,6 +264,10 @@ impl Consensus {
         let site = self.shared.site;
         if let Some(write) = output.write {
             told::write(site, &write);
+            let abstains = write.hard_state.abstain.is_some();
+            if std::mem::replace(&mut self.abstains, abstains) && !abstains {
+                world::mark!("abstention: it ends");
+            }
             if let Some(meta) = &write.reset {
                 // Entries up to here will not be handed out: the snapshot has them.
                 self.handed = self.handed.max(meta.index);
@@ -246,26 +286,30 @@ impl Consensus {
             };
             match outcome.result {
                 Ok(index) => {
+                    let fields = [("read", outcome.id), ("index", index)];
+                    observe(site, "read-index", &fields);
                     let _ = self.shared.apply.send(Apply::Reads { index, queries });
                 }
-                Err(ReadRefusal::NoLeader | ReadRefusal::Deposed) => {
+                Err(refusal @ (ReadRefusal::NoLeader | ReadRefusal::Deposed)) => {
+                    if refusal == ReadRefusal::Deposed {
+                        world::mark!("read: leadership is lost while it waits");
+                    }
                     refuse(queries, ReadError::NoLeader);
                 }
             }
+        }
+        if let Some(reason) = output.malformed {
+            tracing::warn!(
+                group = site.group,
+                node = site.node,
+                "malformed consensus mail ignored: {reason}"
+            );
         }
         for node in output.snapshots {
             self.snapshots.waiting.push(node);
         }
         if let Some(change) = output.role {
-            observe(
-                site,
-                "role",
-                &[
-                    ("role", change.role as u64),
-                    ("term", change.term),
-                    ("leader", change.leader.unwrap_or(0)),
-                ],
-            );
+            told::role(site, &self.core, &change);
             tracing::info!(
                 group = site.group, node = site.node, role = ?change.role, term = change.term,
                 leader = change.leader, "role"
@@ -277,10 +321,17 @@ impl Consensus {
 
     fn role_changed(&mut self, role: Role) {
         if role == Role::Leader && self.role != Role::Leader {
-            self.leads_from = Some(self.core.status().last_index);
+            let status = self.core.status();
+            if status.commit + 1 < status.last_index {
+                world::mark!("leader: it begins with entries of earlier terms not committed");
+            }
+            self.leads_from = Some(status.last_index);
             self.lead_time = (self.last_log_time(), world::clock::now());
         }
         if role != Role::Leader {
+            if self.role == Role::Leader && !self.waiters.is_empty() {
+                world::mark!("leader: deposed with proposals under way");
+            }
             self.leads_from = None;
             // Whether they will be committed by another leader is not known here.
             self.fail_waiters("leadership moved");
@@ -343,10 +394,22 @@ impl Consensus {
                 });
             }
             self.handed = through;
-            let fields = [("index", through), ("term", term)];
-            observe(self.shared.site, "commit", &fields);
+            told::commit(self.shared.site, &self.core, through, term);
             let _ = self.shared.apply.send(Apply::Entries(batch));
         }
+    }
+
+    fn pulse(&mut self) {
+        let options = &self.shared.options;
+        let log = options.max_log_bytes + options.max_uncommitted_bytes + IN_FLIGHT_BYTES;
+        let (core, inside, reads) = (&self.core, self.internal.len(), self.reads.len());
+        self.pulse.beat(self.shared.site, || {
+            [
+                ("log in memory", core.status().log_bytes, log),
+                ("news from the replica's own tasks", inside, INBOX),
+                ("read batches under way", reads, READS),
+            ]
+        });
     }
 
     fn publish(&mut self) {

@@ -9,13 +9,13 @@ use super::wire::{Answer, Call, Mail, decode, encode};
 use crate::identity::Identity;
 use crate::machine::Machine;
 use bytes::Bytes;
-use raft_protocol::{NodeId, Term};
+use raft_protocol::{Message, NodeId, Term};
 use std::marker::PhantomData;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use tokio::sync::oneshot;
-use tokio::time::timeout;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use world::clock::timeout;
 use world::net::{BoxFuture, Hello};
 
 /// A running replica. Cheap to clone.
@@ -209,16 +209,33 @@ impl<M: Machine> Replica<M> {
         if !meet::on_record(shared, peer) {
             return;
         }
+        // Its room first: what there is no room for is not even decoded.
+        let Some(mut room) = self.mail_room(body.len()) else {
+            return;
+        };
         match decode::<Mail>(&body) {
             Ok(Mail::V1(messages)) => {
+                let bytes: usize = messages.iter().map(Message::size).sum();
+                match self.mail_room(bytes.saturating_sub(body.len())) {
+                    Some(more) => room.merge(more),
+                    None => return,
+                }
                 let event = Event::Mail {
                     from: peer.node,
                     messages,
+                    room,
                 };
                 let _ = shared.inbox.try_send(event);
             }
             Err(reason) => tracing::warn!(node = peer.node, %reason, "unreadable consensus mail"),
         }
+    }
+
+    /// Room for so many bytes of mail, if there is.
+    fn mail_room(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+        let bytes = u32::try_from(bytes).ok()?;
+        let room = self.shared.mail_room.clone();
+        room.try_acquire_many_owned(bytes).ok()
     }
 
     /// Serves a call that arrived on [`super::CHANNEL`].
@@ -269,3 +286,7 @@ impl<M: Machine> Replica<M> {
         self.shared.stop.notify_waiters();
     }
 }
+
+#[cfg(test)]
+#[path = "handle_tests.rs"]
+mod tests;

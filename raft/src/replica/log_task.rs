@@ -1,14 +1,16 @@
-//! The log task: one write in flight; what arrives meanwhile is the next batch (group commit).
+//! The log task: one write in flight; what arrives meanwhile is the next batch (group commit). The
+//! log's chores run beside the writes, one at a time.
 
 use super::error::Fatal;
 use super::shared::{Apply, Internal, Shared};
-use crate::log::{Batch, Log, LogError};
+use crate::log::{Batch, Finished, Log, LogError};
 use raft_protocol::{SnapshotMeta, Write};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::timeout;
+use world::clock::sleep;
+use world::net::BoxFuture;
 
 /// After this long without a write one empty batch proves the last data at rest.
 const IDLE: Duration = Duration::from_secs(1);
@@ -29,21 +31,36 @@ pub(super) async fn run(
 ) -> Result<(), Fatal> {
     let mut pending: Option<LogOp> = None;
     let mut sealed = true;
+    // Part of this task: who drops the task drops the chore with it.
+    let mut chore: Option<BoxFuture<Result<Finished, LogError>>> = None;
     loop {
-        let op = match pending.take() {
-            Some(op) => Some(op),
-            None if sealed => ops.recv().await,
-            None => match timeout(IDLE, ops.recv()).await {
-                Ok(op) => op,
-                Err(_) => {
-                    log = job(&shared, log, Log::seal).await?;
-                    sealed = true;
-                    continue;
-                }
-            },
+        if chore.is_none()
+            && let Some(due) = log.chore()
+        {
+            let disk = shared.disk.clone();
+            chore = Some(Box::pin(async move { disk.job(move || due.run()).await }));
+        }
+        let op = tokio::select! {
+            biased;
+            finished = running(&mut chore) => {
+                chore = None;
+                log.finished(finished)?;
+                continue;
+            }
+            op = next(&mut pending, &mut ops) => op,
+            () = sleep(IDLE), if !sealed => {
+                log = job(&shared, log, Log::seal).await?;
+                sealed = true;
+                continue;
+            }
         };
         match op {
-            None => return Ok(()),
+            None => {
+                if let Some(chore) = chore {
+                    chore.await?;
+                }
+                return Ok(());
+            }
             Some(LogOp::Purge(base)) => {
                 log = job(&shared, log, move |log| log.purge(&base)).await?;
             }
@@ -62,6 +79,7 @@ pub(super) async fn run(
                 while bytes < MAX_BATCH_BYTES {
                     match ops.try_recv() {
                         Ok(LogOp::Write(write)) if write.reset.is_none() => {
+                            world::mark!("log: several writes share a sync");
                             number = write.number;
                             bytes += size(&write);
                             batch.hard_state = write.hard_state;
@@ -76,12 +94,33 @@ pub(super) async fn run(
                 }
                 log = job(&shared, log, move |log| log.append(&batch)).await?;
                 shared.tell(Internal::Persisted(number));
-                if pending.is_none() && ops.is_empty() {
+                if log.prepare_due() && pending.is_none() && ops.is_empty() {
                     log = job(&shared, log, Log::prepare).await?;
                 }
                 sealed = false;
             }
         }
+    }
+}
+
+/// What comes next, in the order given; `None` when nothing will any more. Cancellation-safe.
+async fn next(
+    pending: &mut Option<LogOp>,
+    ops: &mut mpsc::UnboundedReceiver<LogOp>,
+) -> Option<LogOp> {
+    match pending.take() {
+        Some(op) => Some(op),
+        None => ops.recv().await,
+    }
+}
+
+/// The chore's end; pending for ever when there is none.
+async fn running(
+    chore: &mut Option<BoxFuture<Result<Finished, LogError>>>,
+) -> Result<Finished, LogError> {
+    match chore {
+        Some(chore) => chore.await,
+        None => std::future::pending().await,
     }
 }
 

@@ -2,7 +2,9 @@
 //!
 //! A new initial member votes only after every initial peer has answered, and synced its answer,
 //! that it never met this node under another disk. Otherwise a member that acknowledged an entry,
-//! lost its volume and came back empty under the same flags could vote that entry away.
+//! lost its volume and came back empty under the same flags could vote that entry away. Until then
+//! it acknowledges nothing either: its log may still get lost alone, and `born` is what tells an
+//! unused directory from one whose log is missing.
 
 use super::CHANNEL;
 use super::error::Fatal;
@@ -14,11 +16,13 @@ use raft_protocol::{Configuration, DiskId, NodeId};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::sleep;
+use world::clock::sleep;
 use world::net::{Hello, PROTOCOL};
 
 /// Between two rounds of asking peers that have not answered.
 const RETRY: Duration = Duration::from_millis(200);
+/// Why a member that has not met all others is no voter.
+const UNBORN: &str = "not a voter yet: every initial member must be met once before the first vote";
 /// For one answer.
 const DEADLINE: Duration = Duration::from_secs(2);
 
@@ -33,6 +37,7 @@ pub(super) fn hello(shared: &Shared, to: Option<(u64, u64)>) -> Hello {
         boot: identity.boot,
         nonce: identity.nonce,
         to,
+        before: identity.before.clone(),
     }
 }
 
@@ -92,14 +97,14 @@ pub(super) fn welcome(shared: &Arc<Shared>, peer: &Hello) -> Result<Hello, Strin
         }
         // Judged on a copy: what is not durable yet is not remembered.
         let mut judged = lock(&shared.identity).clone();
-        match judged.meet(peer.node, peer.disk, peer.boot, peer.nonce) {
+        match judged.meet(peer.node, peer.disk, peer.boot, peer.nonce, &peer.before) {
             Meeting::Known => {}
             Meeting::Refused(reason) => return Err(reason),
             Meeting::Updated => {
                 let (shared, peer) = (shared.clone(), peer.clone());
                 tokio::spawn(async move {
                     let saved = update(&shared, |own| {
-                        own.meet(peer.node, peer.disk, peer.boot, peer.nonce);
+                        own.meet(peer.node, peer.disk, peer.boot, peer.nonce, &peer.before);
                     });
                     if let Err(error) = saved.await {
                         tracing::error!(%error, "cannot record a peer");
@@ -157,7 +162,14 @@ pub(super) fn initial_configuration(own: &Identity) -> Configuration {
 }
 
 /// Meets every initial peer, then gives this node its vote.
-pub(super) async fn birth(shared: Arc<Shared>) -> Result<(), IdentityError> {
+pub(super) fn birth(
+    shared: Arc<Shared>,
+) -> impl Future<Output = Result<(), IdentityError>> + Send + 'static {
+    *lock(&shared.hindrance) = Some(UNBORN.to_owned());
+    meet_all(shared)
+}
+
+async fn meet_all(shared: Arc<Shared>) -> Result<(), IdentityError> {
     let own = lock(&shared.identity).clone();
     let mut members = BTreeMap::from([(own.node, own.disk)]);
     let others = shared
@@ -195,10 +207,9 @@ pub(super) async fn birth(shared: Arc<Shared>) -> Result<(), IdentityError> {
         if missing.is_empty() {
             break;
         }
-        let news = format!(
-            "not a voter yet: every initial member must be met once before the first vote ({missing})"
-        );
+        let news = format!("{UNBORN} ({missing})");
         tracing::debug!(group = own.group, node = own.node, "{news}");
+        world::mark!("birth: it waits for a member");
         *lock(&shared.hindrance) = Some(news);
         sleep(RETRY).await;
     }

@@ -35,6 +35,8 @@ pub struct Options {
     pub flush_log_bytes: usize,
     /// While a snapshot is in transfer the log behind it is kept up to this many bytes.
     pub max_log_bytes: usize,
+    /// Bytes of entries in one append, see `raft_protocol::Settings`.
+    pub max_append_bytes: usize,
     /// Commands waiting for commitment, bytes; beyond: `Busy`.
     pub max_uncommitted_bytes: usize,
 }
@@ -50,11 +52,12 @@ impl Options {
             election_ticks: 24,
             heartbeat_ticks: 3,
             log: LogOptions::default(),
-            store: StoreOptions::default(),
+            store: StoreOptions::in_turn(node),
             limits: Limits::default(),
             keep_log_bytes: 16 << 20,
             flush_log_bytes: 48 << 20,
             max_log_bytes: 192 << 20,
+            max_append_bytes: 1 << 20,
             max_uncommitted_bytes: 32 << 20,
         }
     }
@@ -68,7 +71,7 @@ impl Options {
         Settings {
             election_ticks: self.election_ticks,
             heartbeat_ticks: self.heartbeat_ticks,
-            max_append_bytes: 1 << 20,
+            max_append_bytes: self.max_append_bytes,
             max_inflight: 32,
             max_inflight_bytes: 8 << 20,
             // The semaphore of the handle refuses before the core does.

@@ -17,6 +17,10 @@ use crate::store::{Install, Installed, Spool, Stamp, StoreError};
 
 /// Events waiting for the Raft task; beyond, clients wait and mail is dropped.
 pub(super) const INBOX: usize = 8192;
+/// Bytes of mail waiting for the Raft task, as it lies in memory; beyond, mail is dropped. Several
+/// times what a leader has in flight to a follower. (What clients propose and ask counts against
+/// `Options::max_uncommitted_bytes` and their connections' limits.)
+pub(super) const INBOX_MAIL_BYTES: usize = 64 << 20;
 /// Bytes of committed entries handed to the apply task and not yet applied.
 pub(super) const APPLY_WINDOW_BYTES: usize = 1 << 20;
 
@@ -38,6 +42,8 @@ pub(super) enum Event {
     Mail {
         from: NodeId,
         messages: Vec<Message>,
+        /// Its share of [`INBOX_MAIL_BYTES`].
+        room: OwnedSemaphorePermit,
     },
     Propose {
         command: Bytes,
@@ -130,6 +136,8 @@ pub(super) struct Shared {
     pub(super) internal: mpsc::UnboundedSender<Internal>,
     pub(super) apply: mpsc::UnboundedSender<Apply>,
     pub(super) uncommitted: Arc<Semaphore>,
+    /// Room for mail in the inbox, bytes.
+    pub(super) mail_room: Arc<Semaphore>,
     version: AtomicU64,
     changed: Notify,
     /// What ends the replica, found outside its tasks.
@@ -170,6 +178,7 @@ impl Shared {
                 node: options.node,
             },
             uncommitted: Arc::new(Semaphore::new(options.max_uncommitted_bytes)),
+            mail_room: Arc::new(Semaphore::new(INBOX_MAIL_BYTES)),
             options,
             disk,
             identity: Mutex::new(identity),

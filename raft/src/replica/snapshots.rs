@@ -46,6 +46,9 @@ impl Consensus {
             }
             let spool = self.snapshots.spool.as_ref().map(|s| s.stamp.index);
             for needed in [spool, self.snapshots.requested].into_iter().flatten() {
+                if needed < through {
+                    world::mark!("compaction: the log behind a snapshot in transfer is kept");
+                }
                 through = through.min(needed);
             }
         }

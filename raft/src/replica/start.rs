@@ -11,7 +11,7 @@ use super::peers::Peers;
 use super::shared::{Shared, lock};
 use super::told;
 use crate::identity::{self, Identity};
-use crate::log::{Log, LogOwner, Recovered};
+use crate::log::{Log, LogError, LogOwner, Recovered};
 use crate::machine::Machine;
 use crate::store::{Opened, Stamp, Store};
 use raft_protocol::{Core, Start};
@@ -46,17 +46,23 @@ impl<M: Machine> Replica<M> {
             disk: identity.disk,
         };
         let (opened, log_options, covered) = (disk.clone(), options.log.clone(), stamp.meta());
-        let (log, recovered) = disk
-            .job(move || Log::open(&opened, owner, log_options, &covered))
-            .await?;
-        if recovered.fresh && identity.born {
+        let born = identity.born;
+        let recovery = move || {
+            // Judged before anything is made: after another restart a log just made would pass.
+            match born && !Log::exists(&opened)? {
+                true => Ok(None),
+                false => Log::open(&opened, owner, log_options, &covered).map(Some),
+            }
+        };
+        let recovered: Result<_, LogError> = disk.job(recovery).await;
+        let Some((log, recovered)) = recovered? else {
             // It may have promised what the log held; empty-handed it must not go on.
             return Err(Fatal::Other(format!(
                 "{}: the log is gone, although this member has had its vote: put the directory \
                  back as it was",
                 disk.path("log").display()
             )));
-        }
+        };
         report(group, node, &recovered);
         // A lost state is replayed from a log that still begins at its beginning.
         let state_lost = recovered.base.index > stamp.index;
@@ -99,8 +105,8 @@ impl<M: Machine> Replica<M> {
             log: tokio::spawn(log_task::run(shared.clone(), log, log_rx)),
             apply: tokio::spawn(applier.run()),
             birth: (!born).then(|| {
-                let shared = shared.clone();
-                tokio::spawn(async move { Ok(meet::birth(shared).await?) })
+                let birth = meet::birth(shared.clone());
+                tokio::spawn(async move { Ok(birth.await?) })
             }),
             _lock: dir_lock,
         };

@@ -1,6 +1,9 @@
 //! What a replica tells the simulation's checkers; nothing in production.
 
-use raft_protocol::{AppendVerdict, Core, Entry, HeartbeatVerdict, Index, Message, NodeId, Write};
+use raft_protocol::{
+    AppendVerdict, Body, Core, Entry, HeartbeatVerdict, Index, Message, NodeId, RoleChange, Term,
+    Write,
+};
 use world::observe::LISTENING;
 use world::{Site, observe};
 
@@ -57,9 +60,80 @@ fn runs(site: Site, number: u64, entries: &[Entry]) {
                 ("term", first.term),
                 ("first", first.index),
                 ("last", last),
+                ("sum", run.last().map_or(0, sum)),
             ];
             observe(site, "append", &fields);
         }
+    }
+}
+
+/// A checksum of what an entry says.
+fn sum(entry: &Entry) -> u64 {
+    match &entry.body {
+        Body::Noop => 1,
+        Body::Configuration(_) => 2,
+        Body::Command(payload) => 3 + u64::from(crc32fast::hash(&payload.0)),
+    }
+}
+
+/// Sizes are told once in so many ticks.
+const PULSE: u32 = 40;
+
+/// Tells sizes now and then.
+#[derive(Default)]
+pub(super) struct Pulse(u32);
+
+impl Pulse {
+    /// A tick passed; `sizes` are pairs of a size and its limit.
+    pub(super) fn beat(
+        &mut self,
+        site: Site,
+        sizes: impl FnOnce() -> [(&'static str, usize, usize); 3],
+    ) {
+        if !LISTENING {
+            return;
+        }
+        self.0 += 1;
+        if self.0 >= PULSE {
+            self.0 = 0;
+            size(site, &sizes());
+        }
+    }
+}
+
+/// Sizes of what must not grow without bound, each with its limit.
+pub(super) fn size(site: Site, sizes: &[(&'static str, usize, usize)]) {
+    if LISTENING {
+        let pair = |(name, size, limit): &(&'static str, usize, usize)| {
+            [(*name, *size as u64), ("limit", *limit as u64)]
+        };
+        let fields: Vec<(&'static str, u64)> = sizes.iter().flat_map(pair).collect();
+        observe(site, "sizes", &fields);
+    }
+}
+
+/// Role, term or leader changed.
+pub(super) fn role(site: Site, core: &Core, change: &RoleChange) {
+    if LISTENING {
+        let fields = [
+            ("role", change.role as u64),
+            ("term", change.term),
+            ("leader", change.leader.unwrap_or(0)),
+            ("commit", core.facts().commit),
+        ];
+        observe(site, "role", &fields);
+    }
+}
+
+/// Entries through `index` are handed to the state machine; `commit` is what is known committed.
+pub(super) fn commit(site: Site, core: &Core, index: Index, term: Term) {
+    if LISTENING {
+        let commit = core.facts().commit;
+        observe(
+            site,
+            "commit",
+            &[("index", index), ("term", term), ("commit", commit)],
+        );
     }
 }
 
@@ -71,6 +145,7 @@ pub(super) fn promise(site: Site, to: NodeId, message: &Message) {
     let told = |kind, term, index: Index| {
         observe(site, kind, &[("to", to), ("term", term), ("index", index)]);
     };
+    windows(message);
     match message {
         Message::Vote { term, .. } => told("stand", *term, 0),
         Message::VoteReply {
@@ -86,6 +161,56 @@ pub(super) fn promise(site: Site, to: NodeId, message: &Message) {
             verdict: HeartbeatVerdict::Matched { synced, .. },
             ..
         } => told("ack", *term, *synced),
+        // These reveal a term: it must be on disk too.
+        Message::VoteReply { term, .. }
+        | Message::AppendReply { term, .. }
+        | Message::HeartbeatReply { term, .. }
+        | Message::PreVoteReply {
+            term,
+            granted: false,
+        }
+        | Message::ReadIndex { term, .. }
+        | Message::ReadIndexReply { term, .. } => told("say", *term, 0),
+        Message::PreVote { .. }
+        | Message::PreVoteReply { .. }
+        | Message::Append { .. }
+        | Message::Heartbeat { .. } => {}
+    }
+}
+
+/// Marks what is seldom said.
+fn windows(message: &Message) {
+    match message {
+        Message::AppendReply { verdict, .. } => match verdict {
+            AppendVerdict::Conflict { .. } => world::mark!("append: refused, the logs differ"),
+            AppendVerdict::NeedSnapshot => world::mark!("append: need-snapshot is answered"),
+            AppendVerdict::Stale => {
+                world::mark!("append: a stale leader is told of the higher term")
+            }
+            AppendVerdict::Matched { .. } => {}
+        },
+        Message::HeartbeatReply { verdict, .. } => match verdict {
+            HeartbeatVerdict::Lost { .. } => {
+                world::mark!("heartbeat: acknowledged entries are lost")
+            }
+            HeartbeatVerdict::NeedSnapshot => world::mark!("heartbeat: need-snapshot is answered"),
+            HeartbeatVerdict::Matched { .. } => {}
+        },
+        Message::VoteReply { granted: false, .. } => world::mark!("vote: refused"),
+        Message::PreVoteReply { granted: false, .. } => world::mark!("pre-vote: refused"),
+        Message::ReadIndexReply { index: None, .. } => world::mark!("read: a follower is refused"),
         _ => {}
+    }
+}
+
+/// Marks what a message about to be stepped meets here.
+pub(super) fn receives(core: &Core, message: &Message) {
+    if !LISTENING {
+        return;
+    }
+    if let Message::Append { prev_index, .. } = message
+        && *prev_index < core.base().index
+    {
+        world::mark!("append: begins below what is compacted");
     }
 }

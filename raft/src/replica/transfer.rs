@@ -13,13 +13,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::{Mutex, OwnedMutexGuard, oneshot};
-use tokio::time::{sleep, timeout};
-use world::clock::{Instant, now};
+use world::clock::{Instant, now, sleep, timeout};
 use world::net::{Hello, Link};
 
-/// For the answer to one chunk; installing the last one may take long.
-const DEADLINE: Duration = Duration::from_secs(20);
-/// A transfer gives up after this many calls in a row without an answer.
+/// For the answer to one call: first, and at most; doubled with each one in a row that fails. A
+/// lost answer costs the first, and installing the last chunk may take the longest: what was begun
+/// for a call goes on when the call has ended, and the next offer finds it.
+const DEADLINE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(20));
+/// A transfer gives up after this many calls in a row without an answer (two and a half minutes).
 const MAX_FAILURES: u32 = 10;
 const RETRY: Duration = Duration::from_millis(200);
 
@@ -76,9 +77,11 @@ async fn transfer(
     let mut next = offer.clone();
     loop {
         if lock(&shared.view).status.term != term {
+            world::mark!("snapshot: its sender is deposed");
             return None; // deposed: somebody else sends, if need be
         }
-        let answer = match link.call(CHANNEL, next.clone(), DEADLINE).await {
+        let deadline = DEADLINE.1.min(DEADLINE.0 * (1 << failures.min(8)));
+        let answer = match link.call(CHANNEL, next.clone(), deadline).await {
             Ok(body) => decode::<Answer>(&body),
             Err(error) => Err(error.to_string()),
         };
@@ -122,6 +125,8 @@ async fn transfer(
 /// A transfer of which nothing was heard for this long is given up, its file removed: as long as
 /// it is there, no generation is rewritten. Longer than a sender goes on trying.
 const ABANDONED: Duration = Duration::from_secs(300);
+/// How often it is looked whether a transfer is of use still.
+const LOOK: Duration = Duration::from_secs(5);
 /// How long a complete snapshot keeps other transfers out while it waits for its switch.
 const SWITCH: Duration = Duration::from_secs(60);
 
@@ -160,6 +165,7 @@ impl Receiver {
             reply,
         });
         if accepted.await != Ok(true) {
+            world::mark!("snapshot: an offer is not wanted");
             let applied = shared.applied.load(Ordering::Relaxed);
             if applied >= index {
                 return Answer::Installed(applied);
@@ -169,10 +175,12 @@ impl Receiver {
         if let Some(known) = incoming.as_mut()
             && (known.from, known.spool) == (peer.disk, spool)
         {
+            world::mark!("snapshot: a transfer resumes");
             known.heard = now();
             return Answer::Want(known.install.next());
         }
         if let Some(old) = incoming.take() {
+            world::mark!("snapshot: a transfer is replaced by another");
             shared.disk.job(move || drop(old)).await;
         }
         let (reply, install) = oneshot::channel();
@@ -240,7 +248,7 @@ impl Receiver {
         .unwrap_or_else(|error| Answer::Refused(error.to_string()))
     }
 
-    /// Gives the transfer up when its sender does.
+    /// Gives the transfer up when its sender does, or when the log has overtaken it.
     fn watch(&self, shared: Arc<Shared>, spool: u128) {
         let incoming = self.incoming.clone();
         tokio::spawn(async move {
@@ -248,12 +256,14 @@ impl Receiver {
                 tokio::select! {
                     biased;
                     () = shared.stopped() => return,
-                    () = sleep(ABANDONED) => {}
+                    () = sleep(LOOK) => {}
                 }
                 let mut incoming = incoming.lock().await;
                 match incoming.as_ref() {
                     Some(known) if known.spool == spool => {
-                        if known.heard.elapsed() >= ABANDONED {
+                        let applied = shared.applied.load(Ordering::Relaxed);
+                        let overtaken = applied >= known.install.stamp.index;
+                        if overtaken || known.heard.elapsed() >= ABANDONED {
                             let old = incoming.take();
                             return shared.disk.job(move || drop(old)).await;
                         }

@@ -91,15 +91,19 @@ impl Table {
             return Ok(Verdict::Refused(Refusal::Malformed));
         }
         let Some(session) = self.session(rows, seq.session)? else {
+            world::mark!("session: unknown");
             return Ok(Verdict::Refused(Refusal::SessionExpired));
         };
         if seq.seq <= session.acked {
+            world::mark!("session: a stale number");
             return Ok(Verdict::Refused(Refusal::Stale));
         }
         if seq.seq - 1 > session.last {
+            world::mark!("session: a gap");
             return Ok(Verdict::Refused(Refusal::Gap(session.last)));
         }
         if seq.seq <= session.last {
+            world::mark!("session: the stored reply is given again");
             self.prune(rows, at, seq)?;
             let key = self.reply_key(seq.session, seq.seq);
             let Some(value) = rows.get(&key)? else {
@@ -109,6 +113,7 @@ impl Table {
             return Ok(Verdict::Repeat(reply));
         }
         if session.last - session.acked.max(seq.acked) >= WINDOW_REPLIES {
+            world::mark!("session: its window is full");
             self.prune(rows, at, seq)?;
             return Ok(Verdict::Refused(Refusal::Window));
         }
@@ -172,6 +177,7 @@ impl Table {
             .collect();
         found.sort_unstable();
         for (_, id) in found.iter().take(max) {
+            world::mark!("session: dropped after an hour");
             self.remove(rows, *id)?;
         }
         if let Some(cache) = &mut self.cache {
@@ -224,7 +230,10 @@ impl Table {
                 .min_by_key(|(id, session)| (!session.closed, session.active_ms, **id))
                 .map(|(id, _)| *id);
             match victim {
-                Some(id) => self.remove(rows, id)?,
+                Some(id) => {
+                    world::mark!("session: dropped to make room");
+                    self.remove(rows, id)?;
+                }
                 None => return Ok(false),
             }
         }

@@ -42,6 +42,9 @@ pub struct Store {
     pub(super) leftover: Vec<Place>,
     /// Removal of what a switch left behind.
     pub(super) cleaning: Option<JoinHandle<()>>,
+    /// The last flush began when it was due, so the next one keeps its distance from those of the
+    /// other members.
+    pub(super) in_turn: bool,
     /// A job failed: nothing is started any more.
     pub(super) failed: bool,
     /// Bytes of the current generation file.
@@ -84,6 +87,7 @@ impl Store {
             installing: Weak::new(),
             leftover: found.leftover,
             cleaning: None,
+            in_turn: false,
             failed: false,
             file_bytes,
             flushed_bytes: 0,
@@ -148,7 +152,7 @@ impl Store {
     }
 
     /// Bytes of the overlays.
-    fn memory(&self) -> usize {
+    pub fn memory(&self) -> usize {
         self.rows.overlay.bytes() + self.rows.frozen.as_ref().map_or(0, |frozen| frozen.bytes())
     }
 
@@ -166,11 +170,12 @@ impl Store {
         if let Some(running) = &self.running {
             // Flushes wait for a rewrite; before the overlay stalls the appliers, it gives way.
             if running.rewrite && self.memory() >= self.options.overlay_limit / 2 {
+                world::mark!("store: a rewrite gives way to a flush");
                 running.cancel.store(true, Ordering::Relaxed);
             }
             return false;
         }
-        let due = force || self.rows.overlay.bytes() >= self.options.overlay_bytes;
+        let due = force || self.rows.overlay.bytes() >= self.flush_at();
         if due && self.applied.index > self.durable.index {
             self.start_flush();
             return true;
@@ -206,7 +211,7 @@ impl Store {
                     self.scrubbing = None;
                     self.scrub_at = ended.inspect_err(|_| self.failed = true)?;
                 }
-                () = tokio::time::sleep_until(self.scrub_due), if self.may_scrub() => {
+                () = world::clock::sleep_until(self.scrub_due), if self.may_scrub() => {
                     self.start_scrub();
                 }
                 ended = wait(&mut self.spooling) => {
@@ -215,7 +220,10 @@ impl Store {
                         Ok(None) => continue,
                         Ok(Some(spool)) => Ok(spool),
                         // Nothing rests on a spool: a disk without room for it goes on.
-                        Err(error) if error.is_full() => Err(error),
+                        Err(error) if error.is_full() => {
+                            world::mark!("store: no room for a spool");
+                            Err(error)
+                        }
                         Err(error) => {
                             self.failed = true;
                             return Err(error);
@@ -233,6 +241,7 @@ impl Store {
         let token = Arc::new(());
         self.installing = Arc::downgrade(&token);
         if self.cancel_rewrite() {
+            world::mark!("store: a rewrite is cancelled by an install");
             self.settle().await?;
         }
         let place = self.new_place();
@@ -252,6 +261,7 @@ impl Store {
             return Err(self.stopped());
         }
         if installed.stamp.index <= self.applied.index {
+            world::mark!("store: a switch is refused, the state is past it");
             self.disk.job(move || drop(installed)).await;
             return Ok(false);
         }
@@ -337,6 +347,9 @@ impl Store {
         let done = match ended.inspect_err(|_| self.failed = true)? {
             Outcome::Flushed { base, stamp, bytes } => {
                 debug_assert!(stamp.index > self.durable.index);
+                if self.installing.strong_count() > 0 {
+                    world::mark!("store: a flush ends during an install");
+                }
                 self.rows.base = Some(base);
                 self.durable = stamp;
                 self.file_bytes = bytes;
@@ -351,10 +364,15 @@ impl Store {
                 }
                 Some(Done::Flushed)
             }
-            Outcome::Rewritten { base, bytes } => {
+            Outcome::Rewritten {
+                base,
+                totals,
+                bytes,
+            } => {
+                world::mark!("store: the state file is rewritten");
                 let old = self.rows.base.replace(base);
                 self.clean(old, None);
-                self.refreshed(bytes);
+                self.refreshed(bytes, totals);
                 Some(Done::Rewritten)
             }
             Outcome::Switched {
@@ -363,11 +381,12 @@ impl Store {
                 totals,
                 bytes,
             } => {
+                world::mark!("store: the generation is switched by an install");
                 let old = std::mem::replace(&mut self.rows, Rows::new(Some(base), totals));
                 self.applied = stamp.clone();
                 self.durable = stamp;
                 self.clean(old.base, Some(old.overlay));
-                self.refreshed(bytes);
+                self.refreshed(bytes, totals);
                 Some(Done::Rewritten)
             }
             Outcome::Cancelled => {

@@ -28,6 +28,7 @@ pub(super) enum Outcome {
     },
     Rewritten {
         base: Base,
+        totals: Totals,
         bytes: u64,
     },
     Switched {
@@ -66,7 +67,18 @@ impl Store {
         }
     }
 
+    /// Bytes of the overlay at which a flush is due.
+    pub(super) fn flush_at(&self) -> usize {
+        let share = match self.in_turn {
+            true => 1.0,
+            false => self.options.first_share,
+        };
+        (self.options.overlay_bytes as f32 * share) as usize
+    }
+
     pub(super) fn start_flush(&mut self) {
+        let due = self.flush_at();
+        self.in_turn = (due..=due + due / 4).contains(&self.rows.overlay.bytes());
         let stamp = self.stamp();
         let meta = Meta::new(stamp.clone(), self.rows.totals);
         let frozen = Arc::new(std::mem::take(&mut self.rows.overlay));
@@ -151,6 +163,7 @@ impl Store {
         let work = move |cancel: &AtomicBool| match rewrite(&base, place, cache, cancel)? {
             Some(base) => Ok(Outcome::Rewritten {
                 bytes: base.generation.place.bytes()?,
+                totals: base.stamp()?.1,
                 base,
             }),
             None => Ok(Outcome::Cancelled),
@@ -194,10 +207,12 @@ impl Store {
         }));
     }
 
-    pub(super) fn refreshed(&mut self, bytes: u64) {
+    /// The generation is a fresh file of so many bytes, with these rows in it. (The overlay may have
+    /// deleted them all since.)
+    pub(super) fn refreshed(&mut self, bytes: u64, inside: Totals) {
         self.file_bytes = bytes;
         self.flushed_bytes = 0;
-        self.fresh = Some((bytes, self.rows.totals.bytes));
+        self.fresh = Some((bytes, inside.bytes));
     }
 
     pub(super) fn stopped(&self) -> StoreError {

@@ -67,6 +67,10 @@ impl Stamp {
 pub struct StoreOptions {
     /// The overlay is frozen and flushed when it holds this much.
     pub overlay_bytes: usize,
+    /// The first flush is due at this share of `overlay_bytes`, and so is the one after a flush that
+    /// came early or late. The members of a group apply the same rows: beginning with different
+    /// shares, they flush in turn and not all at once.
+    pub first_share: f32,
     /// Hard limit of overlay and frozen overlay together.
     pub overlay_limit: usize,
     /// redb's page cache.
@@ -83,11 +87,22 @@ impl Default for StoreOptions {
     fn default() -> Self {
         StoreOptions {
             overlay_bytes: 32 << 20,
+            first_share: 1.0,
             overlay_limit: 96 << 20,
             cache_bytes: 64 << 20,
             rewrite_min_bytes: 8 << 20,
             chunk_bytes: 256 << 10,
             scrub_pause: Duration::from_secs(5),
+        }
+    }
+}
+
+impl StoreOptions {
+    /// Fit for `node` of a group of three: its flushes fall between those of the others.
+    pub fn in_turn(node: u64) -> StoreOptions {
+        StoreOptions {
+            first_share: (node % 3 + 1) as f32 / 3.0,
+            ..StoreOptions::default()
         }
     }
 }

@@ -69,6 +69,7 @@ pub(super) fn find(disk: &Disk, cache_bytes: usize) -> Result<Found, StoreError>
     let state = if generation == 0 {
         State::Fresh
     } else if let Some(reason) = condemned(disk, generation) {
+        world::mark!("store: the state was condemned before the restart");
         State::Lost(reason)
     } else {
         match place.load(cache_bytes) {
@@ -94,7 +95,9 @@ pub(super) fn find(disk: &Disk, cache_bytes: usize) -> Result<Found, StoreError>
         }
     };
     let mut leftover: Vec<Place> = places().collect();
-    if !matches!(state, State::Lost(_)) {
+    if matches!(state, State::Lost(_)) {
+        world::mark!("store: the state is lost");
+    } else {
         leftover.retain(|place| place.number != generation);
         leftover.drain(..).for_each(|place| place.remove());
     }

@@ -1,13 +1,14 @@
-//! A redb backend that syncs as it writes, so that a flush never leaves the disk a long queue
-//! in front of the log's next sync.
+//! A redb backend that writes back as it goes, so that a flush never leaves the disk a long queue
+//! in front of the log's next sync: the blocks of a flush lie scattered, and a disk may take
+//! 100 ms for some thousands of them.
 
 use redb::StorageBackend;
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use world::paged::Paged;
 
-/// Bytes written between two syncs.
-const STEP: usize = 4 << 20;
+/// Bytes written before they are written back.
+const STEP: usize = 1 << 20;
 
 #[derive(Debug)]
 pub(super) struct Paced {
@@ -45,7 +46,8 @@ impl StorageBackend for Paced {
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         self.inner.write(offset, data)?;
         if self.unsynced.fetch_add(data.len(), Ordering::Relaxed) + data.len() >= STEP {
-            self.sync_data()?;
+            self.unsynced.store(0, Ordering::Relaxed);
+            self.inner.write_back()?;
         }
         Ok(())
     }

@@ -49,11 +49,13 @@ impl Rows {
 
     /// Sets a key.
     pub fn put(&mut self, key: &[u8], value: &[u8]) -> Result<(), StoreError> {
-        if let Some(old) = self.get(key)? {
-            self.totals.remove(key, &old);
+        let old = self.get(key)?;
+        if let Some(old) = &old {
+            self.totals.remove(key, old);
         }
         self.totals.add(key, value);
-        self.overlay.set(key, Some(Bytes::copy_from_slice(value)));
+        self.overlay
+            .set(key, Bytes::copy_from_slice(value), old.is_none());
         Ok(())
     }
 
@@ -68,11 +70,7 @@ impl Rows {
             return Ok(None);
         };
         self.totals.remove(key, &old);
-        if self.frozen.is_none() && self.base.is_none() {
-            self.overlay.forget(key);
-        } else {
-            self.overlay.set(key, None);
-        }
+        self.overlay.remove(key);
         Ok(Some(old))
     }
 

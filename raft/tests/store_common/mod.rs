@@ -47,6 +47,7 @@ pub type Content = BTreeMap<Bytes, Bytes>;
 pub fn options() -> StoreOptions {
     StoreOptions {
         overlay_bytes: 6_000,
+        first_share: 1.0,
         overlay_limit: 24_000,
         cache_bytes: 1 << 20,
         rewrite_min_bytes: 1 << 40,

@@ -246,7 +246,7 @@ fn a_full_send_queue_drops_mail_and_lets_calls_wait() {
         let link = link_to(server.addr, limits);
         assert!(link.call(ECHO, Bytes::new(), SECOND).await.is_ok());
         // Without an await the background task cannot send: the queue fills.
-        let body = Bytes::from(vec![0; 976]);
+        let body = Bytes::from(vec![0; 1000 - world::net::HEADER]);
         let queued = (0..20).filter(|_| link.mail(0, body.clone())).count();
         assert_eq!(queued, 10);
         // A call waits for room; so does one larger than the whole queue.

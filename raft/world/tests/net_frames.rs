@@ -20,11 +20,12 @@ fn request() -> Vec<u8> {
 fn golden_frame() {
     #[rustfmt::skip]
     let golden = [
-        0xf1, 3, 3, 0,                      // mark, request, channel, no flags
+        0xf2, 3, 3, 0,                      // mark, request, channel, no flags
         4, 0, 0, 0,                         // length of the body
         8, 7, 6, 5, 4, 3, 2, 1,             // request id
         0xdc, 0x05, 0, 0,                   // 1500 ms
-        0x11, 0x37, 0xbf, 0xb4,                         // crc32 of the above and the body
+        0x3a, 0xef, 0x34, 0x3b,             // crc32 of the above
+        0xb2, 0x0b, 0xa8, 0xdb,             // crc32 of the body
         b'b', b'o', b'd', b'y',
     ];
     assert_eq!(request(), golden);
@@ -41,9 +42,12 @@ fn golden_hello() {
         boot: 7,
         nonce: 300,
         to: Some((8, 9)),
+        before: vec![10, 300],
     };
     // Variant 0, then the fields in order, as postcard's variable-length numbers.
-    let golden = [0, 1, 2, 1, 3, 1, 4, 5, 6, 7, 0xac, 2, 1, 8, 9];
+    let golden = [
+        0, 1, 2, 1, 3, 1, 4, 5, 6, 7, 0xac, 2, 1, 8, 9, 2, 10, 0xac, 2,
+    ];
     assert_eq!(full.to_bytes()[..], golden);
     // Fields appended by a newer build are ignored.
     let newer = [&golden[..], &[1, 2, 3]].concat();
@@ -60,7 +64,7 @@ fn golden_hello() {
         nonce: 0,
         ..hello(0)
     };
-    assert_eq!(client.to_bytes()[..], [0, 1, 1, 0, 0, 0, 0, 0, 0, 0]);
+    assert_eq!(client.to_bytes()[..], [0, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0]);
 }
 
 #[test]
@@ -93,6 +97,9 @@ fn no_flipped_bit_makes_a_frame() {
     for bit in 0..sound.len() * 8 {
         let mut flipped = sound.clone();
         flipped[bit / 8] ^= 1 << (bit % 8);
+        // A damaged length is not waited for.
+        let taken = take(&mut BytesMut::from(&flipped[..]), 1 << 20);
+        assert!(taken.is_err(), "bit {bit}: {taken:?}");
         // Room for a length that a flip made larger.
         flipped.resize(HEADER + 300, 0);
         let taken = take(&mut BytesMut::from(&flipped[..]), 100);
@@ -105,7 +112,7 @@ fn errors_say_what_was_expected_and_what_was_found() {
     let error = |bytes: &[u8]| take(&mut BytesMut::from(bytes), 3).unwrap_err();
     assert_eq!(
         error(b"G").to_string(),
-        "expected a frame that starts with 0xf1, found 0x47"
+        "expected a frame that starts with 0xf2, found 0x47"
     );
     assert_eq!(
         error(&request()),

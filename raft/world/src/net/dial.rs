@@ -7,7 +7,7 @@ use super::inject::{self, Passing, Verdict};
 use super::link::{Outgoing, Shared, State, What};
 use super::serving::{TICKS, ticker};
 use super::wire::{Wire, WireError};
-use crate::clock::{Duration, Instant, now};
+use crate::clock::{Duration, Instant, now, sleep_until, timeout};
 use bytes::Bytes;
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
@@ -15,7 +15,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use tokio::net::TcpStream;
-use tokio::time::{Interval, Sleep, sleep_until, timeout};
+use tokio::time::{Interval, Sleep};
 use tracing::{debug, info};
 
 /// Time between a failed attempt to connect and the next: from the first, doubling, to the second.
@@ -106,7 +106,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
 /// Waits until a connection is wanted and the backoff since `ended` is over. False when the link
 /// is no longer used.
 async fn wait(shared: &Shared, ended: Option<Instant>, backoff: Duration) -> bool {
-    let mut timer: Option<Pin<Box<Sleep>>> = None;
+    let mut timer: Option<(Instant, Pin<Box<Sleep>>)> = None;
     poll_fn(|cx| {
         let mut state = shared.lock();
         register(&mut state, cx);
@@ -124,9 +124,9 @@ async fn wait(shared: &Shared, ended: Option<Instant>, backoff: Duration) -> boo
             _ => return Poll::Ready(true),
         };
         // A call that arrives meanwhile shortens the wait.
-        let timer = match &mut timer {
-            Some(timer) if timer.deadline() == not_before => timer,
-            _ => timer.insert(Box::pin(sleep_until(not_before))),
+        let (_, timer) = match &mut timer {
+            Some(timer) if timer.0 == not_before => timer,
+            _ => timer.insert((not_before, Box::pin(sleep_until(not_before)))),
         };
         timer.as_mut().poll(cx).map(|()| true)
     })
@@ -388,6 +388,7 @@ impl Driving {
                 });
             }
             Verdict::Reset => return Err(WireError::Reset),
+            Verdict::Flip(bit) => self.wire.put_flipped(head, &out.body, bit),
         }
         Ok(())
     }

@@ -3,10 +3,13 @@
 use bytes::{Buf, Bytes, BytesMut};
 
 /// First byte of every frame: a mark in the high half, the format version in the low one.
-pub const MARK: u8 = 0xf1;
+pub const MARK: u8 = 0xf2;
 
 /// Bytes in front of a body.
-pub const HEADER: usize = 24;
+pub const HEADER: usize = 28;
+
+/// Bytes of the header that its checksum covers.
+const COVERED: usize = 20;
 
 /// What a frame is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -143,8 +146,9 @@ pub fn header(head: Head, body: &[u8]) -> [u8; HEADER] {
     bytes[4..8].copy_from_slice(&(body.len() as u32).to_le_bytes());
     bytes[8..16].copy_from_slice(&head.id.to_le_bytes());
     bytes[16..20].copy_from_slice(&head.deadline_ms.to_le_bytes());
-    let sum = checksum(&bytes[..20], body);
-    bytes[20..].copy_from_slice(&sum.to_le_bytes());
+    let own = crc32fast::hash(&bytes[..COVERED]);
+    bytes[20..24].copy_from_slice(&own.to_le_bytes());
+    bytes[24..].copy_from_slice(&crc32fast::hash(body).to_le_bytes());
     bytes
 }
 
@@ -163,13 +167,6 @@ pub fn take(input: &mut BytesMut, limit: usize) -> Result<Option<Frame>, FrameEr
     if header[3] != 0 {
         return Err(FrameError::Flags { found: header[3] });
     }
-    let length = body_length(header);
-    if length > limit {
-        return Err(FrameError::TooLong { length, limit });
-    }
-    if input.len() < HEADER + length {
-        return Ok(None);
-    }
     let mut fields = &header[8..];
     let head = Head {
         kind,
@@ -177,11 +174,16 @@ pub fn take(input: &mut BytesMut, limit: usize) -> Result<Option<Frame>, FrameEr
         id: fields.get_u64_le(),
         deadline_ms: fields.get_u32_le(),
     };
-    let found = fields.get_u32_le();
-    let computed = checksum(&header[..20], &input[HEADER..HEADER + length]);
-    if found != computed {
-        return Err(FrameError::Checksum { found, computed });
+    // Before the length is believed: a damaged one would swallow the frames that follow.
+    check(fields.get_u32_le(), &header[..COVERED])?;
+    let length = body_length(header);
+    if length > limit {
+        return Err(FrameError::TooLong { length, limit });
     }
+    if input.len() < HEADER + length {
+        return Ok(None);
+    }
+    check(fields.get_u32_le(), &input[HEADER..HEADER + length])?;
     input.advance(HEADER);
     let body = if length == 0 {
         Bytes::new()
@@ -203,9 +205,10 @@ fn body_length(header: &[u8; HEADER]) -> usize {
     u32::from_le_bytes([header[4], header[5], header[6], header[7]]) as usize
 }
 
-fn checksum(head: &[u8], body: &[u8]) -> u32 {
-    let mut hasher = crc32fast::Hasher::new();
-    hasher.update(head);
-    hasher.update(body);
-    hasher.finalize()
+fn check(found: u32, bytes: &[u8]) -> Result<(), FrameError> {
+    let computed = crc32fast::hash(bytes);
+    match found == computed {
+        true => Ok(()),
+        false => Err(FrameError::Checksum { found, computed }),
+    }
 }

@@ -10,6 +10,9 @@ pub const PROTOCOL: (u16, u16) = (1, 1);
 /// Largest body of a hello or a refusal, in bytes: a stranger cannot make us gather more.
 pub const MAX_HELLO: usize = 4096;
 
+/// Earlier starts that a hello tells of.
+pub const STARTS: usize = 32;
+
 /// Who is at an end of a connection; the first frame in each direction.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hello {
@@ -29,6 +32,9 @@ pub struct Hello {
     pub nonce: u64,
     /// The group and node the sender believes it is talking to; `None`: any.
     pub to: Option<(u64, u64)>,
+    /// Random numbers of the disk's earlier starts, the newest first, at most [`STARTS`]: who met
+    /// one of them knows whether it is this disk's past.
+    pub before: Vec<u64>,
 }
 
 /// A hello on the wire. Old builds must be able to read (and then refuse) the hello of newer

@@ -34,6 +34,8 @@ pub enum Verdict {
     Delay(Duration),
     /// The connection breaks before it.
     Reset,
+    /// It is sent with one bit flipped: this one, modulo its length.
+    Flip(u64),
 }
 
 #[cfg(madsim)]

@@ -2,13 +2,12 @@
 
 use super::dial;
 use super::{CallError, Hello, Limits};
-use crate::clock::{Duration, Instant, now};
+use crate::clock::{Duration, Instant, now, timeout};
 use bytes::Bytes;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use tokio::sync::{Semaphore, oneshot};
-use tokio::time::timeout;
 
 /// Answers "who am I" at each connection.
 pub type SayHello = Arc<dyn Fn() -> Hello + Send + Sync>;

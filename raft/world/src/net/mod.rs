@@ -1,18 +1,18 @@
 //! Frames on TCP: request and reply, one-way mail; a hello that says who is who.
 //!
-//! Every frame has a header of 24 bytes, numbers little-endian:
+//! Every frame has a header of 28 bytes, numbers little-endian:
 //!
 //! ```text
-//!  0     1     2        3      4         8            16            20       24
-//! ┌─────┬─────┬────────┬──────┬─────────┬────────────┬─────────────┬────────┬──────────────┐
-//! │ f1  │kind │channel │flags │ length  │ request id │ deadline ms │ crc32  │ body: length │
-//! │ u8  │ u8  │ u8     │ u8=0 │ u32     │ u64        │ u32         │ u32    │ bytes        │
-//! └─────┴─────┴────────┴──────┴─────────┴────────────┴─────────────┴────────┴──────────────┘
+//!  0     1     2        3      4         8            16            20       24       28
+//! ┌─────┬─────┬────────┬──────┬─────────┬────────────┬─────────────┬────────┬────────┬──────────────┐
+//! │ f2  │kind │channel │flags │ length  │ request id │ deadline ms │ crc32  │ crc32  │ body: length │
+//! │ u8  │ u8  │ u8     │ u8=0 │ u32     │ u64        │ u32         │ u32    │ u32    │ bytes        │
+//! └─────┴─────┴────────┴──────┴─────────┴────────────┴─────────────┴────────┴────────┴──────────────┘
 //! ```
 //!
-//! The first byte is a mark (`f`) and the version of this format (`1`). The checksum is over the
-//! 20 bytes before it and the body. Kinds: 1 hello, 2 refused, 3 request, 4 reply, 5 mail, 6 ping,
-//! 7 pong.
+//! The first byte is a mark (`f`) and the version of this format (`2`). The first checksum is over
+//! the 20 bytes before it, so that a damaged length is never waited for; the second is over the body.
+//! Kinds: 1 hello, 2 refused, 3 request, 4 reply, 5 mail, 6 ping, 7 pong.
 //!
 //! The connecting end says hello first; the answer is the other end's hello, or a refusal with a
 //! reason. Then requests and mail flow one way and replies the other. Bytes that are not a sound
@@ -36,7 +36,7 @@ mod serving;
 mod wire;
 
 pub use frame::{Frame, FrameError, HEADER, Head, Kind, MARK, header, take};
-pub use hello::{Hello, MAX_HELLO, PROTOCOL, common_protocol};
+pub use hello::{Hello, MAX_HELLO, PROTOCOL, STARTS, common_protocol};
 pub use link::{CheckHello, Link, SayHello};
 pub use server::Server;
 

@@ -5,7 +5,7 @@ use super::hello::{Hello, MAX_HELLO, PROTOCOL, common_protocol};
 use super::serving::Serving;
 use super::wire::{Wire, WireError};
 use super::{Limits, Service};
-use crate::clock::{Duration, Instant, now};
+use crate::clock::{Duration, Instant, now, sleep, timeout};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::io;
@@ -13,7 +13,6 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::AbortHandle;
-use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
 
 /// After a failed accept (say, out of file descriptors) this long passes before the next.

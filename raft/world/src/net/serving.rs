@@ -338,6 +338,7 @@ impl Serving {
                 });
             }
             Verdict::Reset => return Err(WireError::Reset),
+            Verdict::Flip(bit) => self.wire.put_flipped(head, &reply.body, bit),
         }
         Ok(())
     }

@@ -100,6 +100,17 @@ impl Wire {
         }
     }
 
+    /// As `put`, but one bit of the frame is flipped on its way.
+    pub(super) fn put_flipped(&mut self, head: Head, body: &[u8], bit: u64) {
+        let at = self.batch.len();
+        self.put(head, Bytes::new());
+        self.batch.truncate(at);
+        self.batch.extend_from_slice(&frame::header(head, body));
+        self.batch.extend_from_slice(body);
+        let bit = (bit % ((self.batch.len() - at) as u64 * 8)) as usize;
+        self.batch[at + bit / 8] ^= 1 << (bit % 8);
+    }
+
     /// Gathers a frame without a body, when there is room.
     pub(super) fn put_sign(&mut self, kind: Kind) {
         if self.has_room() {

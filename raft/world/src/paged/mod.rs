@@ -138,6 +138,12 @@ impl Paged {
         self.0.damage.clone()
     }
 
+    /// Makes the blocks written so far durable without their sums: nothing may refer to them yet,
+    /// as after any write, but the next sync finds little left to do.
+    pub fn write_back(&self) -> io::Result<()> {
+        self.0.change(|| self.0.file.sync_data())
+    }
+
     /// Blocks in the file.
     pub fn blocks(&self) -> io::Result<u64> {
         Ok(layout::blocks_in(self.0.file.len()?))
@@ -315,18 +321,23 @@ impl Shared {
 
     fn sync(&self) -> io::Result<()> {
         let blocks = layout::blocks_in(self.file.len()?);
+        // Readers of blocks need the sums: they are not kept waiting for the disk. The caller holds
+        // `changing`, so what is encoded here stays what is written.
+        let mut pages: Vec<(u64, Page)> = Vec::new();
         let mut groups = self.groups.write().unwrap_or_else(PoisonError::into_inner);
         for (at, group) in groups.iter_mut().filter(|(_, group)| group.unwritten) {
             // Of a group that was cut off nothing is written; its number stays for its return.
             if at * PER_GROUP < blocks {
                 group.number += 1;
-                let page: Page = layout::encode_sums(self.id, *at, group.number, &group.sums);
-                self.file
-                    .write_all_at(&page, layout::sums_offset(*at, group.number))?;
+                let page = layout::encode_sums(self.id, *at, group.number, &group.sums);
+                pages.push((layout::sums_offset(*at, group.number), page));
                 group.unwritten = false;
             }
         }
         drop(groups);
+        for (offset, page) in &pages {
+            self.file.write_all_at(page, *offset)?;
+        }
         self.file.sync_data()
     }
 

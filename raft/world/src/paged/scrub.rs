@@ -36,7 +36,12 @@ impl Paged {
             let step_end = (at + STEP).min(end).min((at / PER_GROUP + 1) * PER_GROUP);
             // Without the lock first, so that a healthy file's writer never waits for the scrub.
             for block in self.mismatches(at, step_end)? {
-                let _changing = lock(&self.0.changing);
+                let failed = lock(&self.0.changing);
+                if failed.is_some() {
+                    // What is on disk after a failed change is nobody's to know: not damage.
+                    found.next = None;
+                    return Ok(found);
+                }
                 if block < self.blocks()? && !self.mismatches(block, block + 1)?.is_empty() {
                     self.note(block, &mut found)?;
                 }

@@ -46,6 +46,7 @@ pub fn hello(node: u64) -> Hello {
         boot: 1,
         nonce: 2,
         to: None,
+        before: Vec::new(),
     }
 }
 

@@ -1,0 +1,138 @@
+//! The door of a replica whose Raft task does not get on.
+
+use super::*;
+use crate::At;
+use crate::replica::options::Options;
+use crate::replica::shared::{Ends, INBOX_MAIL_BYTES};
+use crate::store::{Rows, Stamp, StoreError};
+use raft_protocol::{Body, Core, Entry, HardState, SnapshotMeta, Start};
+use std::collections::BTreeMap;
+use world::disk::{SimDisk, SimDiskOptions};
+use world::net::PROTOCOL;
+
+struct Nothing;
+
+impl Machine for Nothing {
+    fn load(&mut self, _: &Rows) -> Result<(), StoreError> {
+        Ok(())
+    }
+    fn apply(&mut self, _: &mut Rows, _: At, _: &[u8]) -> Result<Bytes, StoreError> {
+        Ok(Bytes::new())
+    }
+    fn read(&self, _: &Rows, _: &[u8]) -> Result<Bytes, StoreError> {
+        Ok(Bytes::new())
+    }
+}
+
+fn peer() -> Hello {
+    Hello {
+        protocol: PROTOCOL,
+        cluster: None,
+        group: Some(1),
+        node: 2,
+        disk: 2,
+        boot: 1,
+        nonce: 1,
+        to: None,
+        before: Vec::new(),
+    }
+}
+
+/// A replica without tasks: what is handed in stays where it is.
+fn replica() -> (Replica<Nothing>, Ends) {
+    let peers = BTreeMap::from([(1, "a:1".to_owned()), (2, "b:1".to_owned())]);
+    let options = Options::new(1, 1, peers);
+    let core = Core::new(Start {
+        id: 1,
+        settings: options.settings(),
+        seed: 1,
+        hard_state: HardState::default(),
+        base: SnapshotMeta::default(),
+        entries: Vec::new(),
+        applied: 0,
+        born: true,
+        state_lost: false,
+    });
+    let identity = Identity {
+        disk: 1,
+        cluster: None,
+        group: 1,
+        node: 1,
+        boot: 1,
+        nonce: 1,
+        born: true,
+        initial: BTreeMap::new(),
+        met: BTreeMap::from([(2, 2)]),
+        boots: BTreeMap::from([(2, (1, 1))]),
+        before: Vec::new(),
+    };
+    let disk = SimDisk::new("door", 1, SimDiskOptions::default()).disk();
+    let (shared, ends) = Shared::new(options, disk, identity, core.status(), &Stamp::default());
+    (Replica::new(shared), ends)
+}
+
+fn append(entries: impl IntoIterator<Item = Body>) -> Bytes {
+    let entries = (1..).zip(entries).map(|(index, body)| Entry {
+        term: 1,
+        index,
+        body,
+    });
+    encode(&Mail::V1(vec![Message::Append {
+        term: 1,
+        prev_index: 0,
+        prev_term: 0,
+        commit: 0,
+        entries: entries.collect(),
+    }]))
+}
+
+/// Hands in mail until none is taken any more; how much was.
+fn fill(replica: &Replica<Nothing>, ends: &Ends, body: &Bytes) -> usize {
+    loop {
+        let before = ends.inbox.len();
+        replica.mail(&peer(), body.clone());
+        if ends.inbox.len() == before {
+            return before;
+        }
+    }
+}
+
+/// A leader sends large appends, and the Raft task stands still: far fewer of them wait than the
+/// inbox has places, and there is room again as they are taken.
+#[test]
+fn mail_that_waits_is_bounded_in_bytes() {
+    let (replica, mut ends) = replica();
+    let body = append([Body::Command(vec![7; 1 << 20].into())]);
+    let taken = fill(&replica, &ends, &body);
+    assert!(taken * body.len() <= INBOX_MAIL_BYTES, "{taken} of them");
+    assert!(
+        (taken + 2) * body.len() > INBOX_MAIL_BYTES,
+        "{taken} of them"
+    );
+    drop(ends.inbox.try_recv().expect("they are there"));
+    replica.mail(&peer(), body.clone());
+    assert_eq!(ends.inbox.len(), taken);
+    // Where nothing large fits, a heartbeat does.
+    replica.mail(&peer(), append([]));
+    assert_eq!(ends.inbox.len(), taken + 1);
+}
+
+/// What is tiny on the wire and large in memory counts as what it is in memory.
+#[test]
+fn mail_that_swells_counts_as_swollen() {
+    let (replica, ends) = replica();
+    let body = append((0..100_000).map(|_| Body::Noop));
+    let taken = fill(&replica, &ends, &body);
+    assert!(taken * 100_000 * 32 <= INBOX_MAIL_BYTES, "{taken} of them");
+    assert!(taken > 10);
+}
+
+/// The number of waiting mails is bounded as well.
+#[test]
+fn mail_that_waits_is_bounded_in_number() {
+    let (replica, ends) = replica();
+    assert_eq!(
+        fill(&replica, &ends, &append([])),
+        crate::replica::shared::INBOX
+    );
+}
