@@ -93,6 +93,9 @@ pub fn join(
     reassign(&mut next);
     let records = groups.iter().map(|(group, info)| {
         let old = records.get(group);
+        if old.is_some() {
+            world::mark!("ctrler: a group joins again");
+        }
         let record = Record {
             group: info.clone(),
             settled: old.map_or(0, |r| r.settled),
@@ -127,6 +130,9 @@ pub fn leave(latest: &Version, records: &Records, groups: &[GroupId]) -> Result<
         if next.members.remove(group).is_none() {
             return Err(not_a_member(*group, latest));
         }
+    }
+    if next.members.is_empty() {
+        world::mark!("ctrler: the last group leaves");
     }
     // A pin ends with its group.
     let shards = &latest.shards;
@@ -208,6 +214,7 @@ pub fn settled(
         ));
     }
     if through < known.settled {
+        world::mark!("ctrler: a report older than the record");
         return Ok(Effect::default());
     }
     check_servers(group, &info.servers)?;

@@ -208,7 +208,7 @@ impl Client {
                 biased;
                 // Nobody waits any more, and nothing was sent.
                 _ = tell.closed() => return,
-                turn = tokio::time::timeout(deadline, stream.lock()) => turn,
+                turn = world::clock::timeout(deadline, stream.lock()) => turn,
             };
             let outcome = match turn {
                 Ok(mut stream) => stream.change(&courier, change, until).await,

@@ -143,7 +143,7 @@ impl Courier {
             let rounds = fruitless / self.servers.len() as u32;
             let pause = (MIN_PAUSE * (1 << rounds.min(8))).min(MAX_PAUSE);
             let left = until.saturating_duration_since(world::clock::now());
-            tokio::time::sleep(pause.min(left)).await;
+            world::clock::sleep(pause.min(left)).await;
         }
     }
 

@@ -191,6 +191,7 @@ pub fn client_hello() -> Hello {
         boot: 0,
         nonce: 0,
         to: None,
+        before: Vec::new(),
     }
 }
 

@@ -121,7 +121,7 @@ async fn born(replica: Replica<Controller>, shards: u32) -> Result<(), Fatal> {
             }
         }
         // The pause keeps a busy log from making this a tight loop.
-        tokio::time::sleep(BIRTH_PAUSE).await;
+        world::clock::sleep(BIRTH_PAUSE).await;
     }
 }
 
@@ -172,7 +172,12 @@ impl Port {
                 // A configuration that exists never changes: whoever has it may answer.
                 match self.replica.inspect(body.clone()).await {
                     Ok(reply) if is_config(&reply) => reply,
-                    _ => self.read(body, deadline).await,
+                    _ => {
+                        world::mark!(
+                            "ctrler: a configuration not known here is asked of the leader"
+                        );
+                        self.read(body, deadline).await
+                    }
                 }
             }
             Request::Query(None) | Request::Record(_) | Request::Records | Request::Cluster => {

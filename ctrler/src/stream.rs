@@ -58,7 +58,7 @@ impl Stream {
                     return Err(ClientError::Invalid(reason));
                 }
                 Ok(Response::Refused(Refusal::Window | Refusal::Busy)) => {
-                    tokio::time::sleep(left(until).min(Duration::from_millis(100))).await;
+                    world::clock::sleep(left(until).min(Duration::from_millis(100))).await;
                     if left(until).is_zero() {
                         return Err(ClientError::Unavailable(
                             "the session's table is full".into(),
@@ -108,7 +108,7 @@ impl Stream {
                     return Ok(open);
                 }
                 Ok(Response::Refused(Refusal::Busy)) if !left(until).is_zero() => {
-                    tokio::time::sleep(left(until).min(Duration::from_millis(100))).await;
+                    world::clock::sleep(left(until).min(Duration::from_millis(100))).await;
                 }
                 Ok(Response::Refused(refusal)) => {
                     return Err(ClientError::Unavailable(format!("no session: {refusal:?}")));

@@ -16,10 +16,14 @@ const SHARDS: u32 = 10;
 const DEADLINE: Duration = Duration::from_secs(20);
 /// Longest pause of a shard that no change concerns.
 const UNDISTURBED: Duration = Duration::from_secs(1);
-/// At most so much may stay on the disk of a group that left: the log kept for members that lag
-/// (16 MiB, in whole segments), and a state file of twice what it held before its next flush
-/// finds it empty.
-const LEFT_OVER: u64 = (50 << 20) + BULK as u64;
+/// At most so much may stay in the state of a group that left: a file below this is not rewritten
+/// (`StoreOptions::rewrite_min_bytes`). What it held is several times as much.
+const STATE_LEFT: u64 = 8 << 20;
+/// And so much in its log: what is kept for members that lag (`Options::keep_log_bytes`, 16 MiB),
+/// which may begin in one segment (16 MiB) and end in another, the segment written to, and a spare.
+const LOG_LEFT: u64 = 4 * (16 << 20);
+/// A server at rest flushes, and rewrites its state file, after ten seconds.
+const GONE: Duration = Duration::from_secs(60);
 /// Tasks that write them.
 const WRITERS: usize = 16;
 /// Bytes of values that are in the way when a group leaves.
@@ -147,8 +151,8 @@ fn groups_join_and_leave_under_load() {
     }
     assert!(!owners(&up).contains(&Some(1)));
 
-    // The group that left holds nothing of them any more, and its disk has not grown beyond what
-    // it held.
+    // The group that left holds nothing of them any more, and when it has come to rest neither do
+    // its disks.
     for member in 1..=3u16 {
         let address = format!("127.0.0.1:{}", up.ports.base + 10 + member);
         until(
@@ -161,14 +165,16 @@ fn groups_join_and_leave_under_load() {
             },
         );
         let data = up.data().join(format!("kv-1-{member}"));
-        let last = until(
-            "the old group's disk is small",
-            Duration::from_secs(30),
-            || {
-                let bytes = disk_bytes(&data);
-                (bytes <= LEFT_OVER).then_some(bytes)
-            },
+        let (state, log) = until("the old group's disk is small", GONE, || {
+            let log = disk_bytes(&data.join("log"));
+            let state = disk_bytes(&data).saturating_sub(log);
+            (state <= STATE_LEFT && log <= LOG_LEFT).then_some((state, log))
+        });
+        eprintln!(
+            "{}: state {} KiB, log {} KiB",
+            data.display(),
+            state >> 10,
+            log >> 10
         );
-        eprintln!("{what} keeps {} KiB", last >> 10, what = data.display());
     }
 }

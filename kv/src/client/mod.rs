@@ -97,7 +97,7 @@ impl Client {
         if let Some(config) = router.config() {
             return Ok(config);
         }
-        tokio::time::timeout(self.inner.options.deadline, router.first_config())
+        world::clock::timeout(self.inner.options.deadline, router.first_config())
             .await
             .map_err(|_| ClientError::Unavailable(self.no_config()))
     }
@@ -114,7 +114,7 @@ impl Client {
     pub async fn get(&self, key: &[u8]) -> Result<Option<Bytes>, ClientError> {
         limits::key(key)?;
         let mut trouble = None;
-        match tokio::time::timeout(self.inner.options.deadline, self.read(key, &mut trouble)).await
+        match world::clock::timeout(self.inner.options.deadline, self.read(key, &mut trouble)).await
         {
             Ok(result) => result,
             Err(_) => Err(ClientError::Unavailable(
@@ -241,7 +241,7 @@ impl Client {
         let stream = self.stream(shard);
         let (held, mut waiting) = ticket::pair();
         let left = deadline.saturating_duration_since(now());
-        let answer = tokio::time::timeout(left, async {
+        let answer = world::clock::timeout(left, async {
             match stream.inbox.send(Message::Write(ops, held)).await {
                 Ok(()) => waiting.result().await,
                 Err(_) => None,
@@ -316,7 +316,7 @@ impl Client {
                 let _ = closed.await;
             }
         };
-        let _ = tokio::time::timeout(patience, all).await;
+        let _ = world::clock::timeout(patience, all).await;
     }
 }
 

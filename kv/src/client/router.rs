@@ -1,5 +1,8 @@
 //! Where a shard is: the newest configuration seen, presumed leaders, and a link per server.
 
+#[path = "elsewhere.rs"]
+mod elsewhere;
+
 use super::answer::Trouble;
 use crate::api::{CHANNEL, Request};
 use bytes::Bytes;
@@ -10,14 +13,14 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use world::net::{CallError, Hello, Limits, Link};
 
+/// Longest wait for a shard's history.
+const LOOK_BACK_PATIENCE: Duration = Duration::from_millis(500);
 /// Links kept; beyond, those of servers outside the newest configuration are dropped.
 const MAX_LINKS: usize = 1024;
 /// Time for one question to the controllers.
 const REFRESH_DEADLINE: Duration = Duration::from_secs(2);
 /// Least time between two questions.
 const REFRESH_SPACING: Duration = Duration::from_millis(10);
-/// Least time between two questions about the same group.
-const LOOK_UP_SPACING: Duration = Duration::from_millis(250);
 /// First and longest pause before an attempt is repeated.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(4), Duration::from_millis(128));
 /// While a shard moves, the pause grows no further than after so many failures (32 ms).
@@ -29,8 +32,13 @@ const ATTEMPT: (Duration, Duration) = (Duration::from_secs(1), Duration::from_se
 const ATTEMPT_BYTES_PER_SEC: usize = 1 << 20;
 /// Repairs with a fresh hint that are tried without a pause.
 const QUICK_FAILURES: u32 = 2;
-/// After so many failures in a row at a busy server another one is asked.
+/// After so many failures in a row at a busy server another one is asked; at a group without a
+/// leader, the shard's former owner.
 const PATIENCE: u32 = 8;
+/// After so many failures in a row the shard's former owner is asked, where nobody is reached or
+/// nobody answers in time.
+const UNREACHED: u32 = 4;
+const UNANSWERED: u32 = 2;
 
 /// Where one attempt goes.
 #[derive(Clone)]
@@ -58,8 +66,13 @@ struct State {
     /// Servers of every group seen, also of those that have left: they may still hold a shard
     /// on its way. The presumed leader is first asked.
     groups: BTreeMap<GroupId, Group>,
-    /// A refusal named another group for a shard; forgotten with the next configuration.
+    /// A refusal named another group for a shard, or history did; forgotten with the next
+    /// configuration that gives the shard to somebody else.
     hints: BTreeMap<ShardId, GroupId>,
+    /// Who had a shard before a group got it, by history; forgotten likewise.
+    former: BTreeMap<(ShardId, GroupId), Option<GroupId>>,
+    /// Shards whose history is being asked for.
+    looking_back: BTreeSet<ShardId>,
     links: BTreeMap<(GroupId, String), Link>,
     refreshing: bool,
     /// Groups that are being looked up.
@@ -97,6 +110,7 @@ pub fn client_hello() -> Hello {
         boot: 0,
         nonce: 0,
         to: None,
+        before: Vec::new(),
     }
 }
 
@@ -138,7 +152,7 @@ impl Router {
             }
             self.refresh();
             failures += 1;
-            let _ = tokio::time::timeout(backoff(failures), changed).await;
+            let _ = world::clock::timeout(backoff(failures), changed).await;
         }
     }
 
@@ -218,19 +232,31 @@ impl Router {
         // Asked for before anything can change.
         let changed = self.changed.notified();
         let mut at_once = false;
+        let mut looking = false;
         match (trouble, at) {
             (Trouble::NotLeader(Some((_, leader))), Some(at)) => {
                 at_once = failures <= QUICK_FAILURES && leader != at.link.target();
                 self.presume(at.group, leader);
             }
-            (Trouble::NotLeader(None) | Trouble::Unreadable(_), Some(at)) => self.pass_over(at),
+            (Trouble::NotLeader(None), Some(at)) => {
+                self.pass_over(at);
+                if failures.is_multiple_of(PATIENCE) {
+                    looking = self.fall_back(shard, at.group);
+                }
+            }
+            (Trouble::Unreadable(_), Some(at)) => self.pass_over(at),
             (Trouble::Unreachable(_) | Trouble::Silent(_), Some(at)) => {
                 self.pass_over(at);
                 at_once = failures == 1;
-                if failures > 3 {
-                    // A hint may have named a group that handed the shard over and is gone; and
-                    // the addresses may have changed.
-                    self.unhint(shard);
+                let patience = match trouble {
+                    Trouble::Silent(_) => UNANSWERED,
+                    _ => UNREACHED,
+                };
+                if failures >= patience {
+                    // A hint may have named a group that handed the shard over and is gone; the
+                    // addresses may have changed; or the shard was given to a group that is down,
+                    // and is served where it was.
+                    looking = self.fall_back(shard, at.group);
                     self.refresh();
                     self.look_up(at.group);
                 }
@@ -267,11 +293,14 @@ impl Router {
             _ => backoff(failures),
         };
         match trouble {
+            _ if looking => {
+                let _ = world::clock::timeout(pause.max(LOOK_BACK_PATIENCE), changed).await;
+            }
             // A newer configuration ends the wait early.
             Trouble::WrongGroup { .. } | Trouble::NoConfig | Trouble::NoOwner { .. } => {
-                let _ = tokio::time::timeout(pause, changed).await;
+                let _ = world::clock::timeout(pause, changed).await;
             }
-            _ => tokio::time::sleep(pause).await,
+            _ => world::clock::sleep(pause).await,
         }
     }
 
@@ -299,22 +328,6 @@ impl Router {
         }
     }
 
-    fn hint(self: &Arc<Self>, shard: ShardId, group: GroupId) {
-        let known = {
-            let mut state = self.state();
-            state.hints.insert(shard, group);
-            state.groups.contains_key(&group)
-        };
-        // It may have left before this client came, and still have the shard.
-        if !known {
-            self.look_up(group);
-        }
-    }
-
-    fn unhint(&self, shard: ShardId) {
-        self.state().hints.remove(&shard);
-    }
-
     /// Asks the controllers for the latest configuration, unless that is being done already.
     pub fn refresh(self: &Arc<Self>) {
         if std::mem::replace(&mut self.state().refreshing, true) {
@@ -333,28 +346,8 @@ impl Router {
             if changed {
                 router.changed.notify_waiters();
             }
-            tokio::time::sleep(REFRESH_SPACING).await;
+            world::clock::sleep(REFRESH_SPACING).await;
             router.state().refreshing = false;
-        });
-    }
-
-    /// Asks the controllers where a group is reached now, unless that is being done already. A
-    /// configuration says where it was when it joined, and nothing of one that left.
-    fn look_up(self: &Arc<Self>, group: GroupId) {
-        if !self.state().looking_up.insert(group) {
-            return;
-        }
-        let router = self.clone();
-        tokio::spawn(async move {
-            if let Ok(Some(record)) = router.ctrlers.record(group, REFRESH_DEADLINE).await {
-                let servers = &record.group.servers;
-                let mut state = router.state();
-                state.groups.entry(group).or_default().reached_at(servers);
-                drop(state);
-                router.changed.notify_waiters();
-            }
-            tokio::time::sleep(LOOK_UP_SPACING).await;
-            router.state().looking_up.remove(&group);
         });
     }
 
@@ -376,7 +369,14 @@ impl Router {
                 known.reached_at(&info.servers);
             }
         }
-        state.hints.clear();
+        let state = &mut *state;
+        let before = state.config.take();
+        let stays = |shard: ShardId| {
+            let owner = |c: &Config| c.shards.get(shard as usize).copied().flatten();
+            before.as_ref().is_some_and(|b| owner(b) == owner(&config))
+        };
+        state.hints.retain(|shard, _| stays(*shard));
+        state.former.retain(|(shard, _), _| stays(*shard));
         state.config = Some(Arc::new(config));
         true
     }

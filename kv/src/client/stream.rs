@@ -215,6 +215,7 @@ impl<T: Ticket> Stream<T> {
                     && !slot.maybe
                     && slot.ticket.as_ref().is_some_and(|t| !t.start())
                 {
+                    world::mark!("client: a number whose caller gave up becomes a filler");
                     slot.ticket = None;
                     slot.ops = Arc::default();
                 }
@@ -309,6 +310,9 @@ impl<T: Ticket> Stream<T> {
         }
         match answer {
             Answer::Written(outcomes) => {
+                if !current {
+                    world::mark!("client: a late answer to an earlier attempt settles a number");
+                }
                 slot.finish(Ok(outcomes));
                 self.settle(at);
                 self.failures = 0;
@@ -316,6 +320,7 @@ impl<T: Ticket> Stream<T> {
                 None
             }
             Answer::Refused(Refusal::SessionExpired) => {
+                world::mark!("client: told that its session expired");
                 slot.maybe = true;
                 self.expire("the session expired before the answer came");
                 None
@@ -328,6 +333,7 @@ impl<T: Ticket> Stream<T> {
                 }
                 self.gaps += 1;
                 if self.gaps <= QUICK_REPAIRS {
+                    world::mark!("client: a gap is repaired at once");
                     self.new_epoch();
                     return None;
                 }
@@ -339,6 +345,7 @@ impl<T: Ticket> Stream<T> {
             // The server forgot the reply because this client said that it had it. It had not,
             // so one of the two is wrong, and only "unknown" is true.
             Answer::Refused(Refusal::Stale) => {
+                world::mark!("client: told that its number is stale");
                 slot.finish(Err(ClientError::Unknown(
                     "the server has forgotten the reply".into(),
                 )));
@@ -427,8 +434,10 @@ impl<T: Ticket> Stream<T> {
                 continue;
             }
             if slot.maybe || slot.flying > 0 {
+                world::mark!("client: a session ends under a write, its outcome is unknown");
                 slot.finish(Err(ClientError::Unknown(why.into())));
             } else if let Some(ticket) = slot.ticket.take() {
+                world::mark!("client: a write waits for the next session");
                 self.waiting.push_front((slot.ops, ticket));
             }
         }

@@ -85,6 +85,7 @@ pub fn export(
                 value: rest,
             });
         } else if pieces.is_empty() {
+            world::mark!("move: a value travels in pieces");
             // Keys are at most 64 KiB: there is room for a part of the value.
             let part = rest.slice(..room.saturating_sub(key.len()).max(1).min(rest.len()));
             let next = Cursor {
@@ -191,6 +192,7 @@ pub fn install(
     for piece in &chunk.pieces {
         let key = [&prefix[..], &piece.key].concat();
         if piece.key.first() == Some(&SESSIONS) {
+            world::mark!("move: a session arrives with its shard");
             let value = session::incoming(&piece.key[1..], &piece.value, now_ms)
                 .map_err(|refusal| rows.damaged(format_args!("session row: {refusal:?}")))?;
             rows.put(&key, &value)?;

@@ -29,7 +29,7 @@ use bytes::Bytes;
 use command::{Ack, Command};
 use ctrler::config::{ConfigNum, GroupId, ShardId};
 use notice::Notice;
-use raft::session::{Seq, Table, Verdict};
+use raft::session::{Refusal, Seq, Table, Verdict};
 use raft::store::{Rows, StoreError};
 use raft::{At, Machine};
 use state::{Counters, Dead, Layout, Meta, Row, ShardRow};
@@ -100,7 +100,12 @@ impl KvMachine {
         let owner = match self.shards.get(&shard) {
             Some(here) if here.row.accepts() => return None,
             // Arriving: its old owner; frozen: its new one; Held: nobody.
-            Some(here) => here.row.peer,
+            Some(here) => {
+                if here.row.state == ShardState::Arriving {
+                    world::mark!("shard: asked for while it arrives");
+                }
+                here.row.peer
+            }
             None => self.layout.owners.get(shard as usize).copied().flatten(),
         };
         Some(Response::WrongGroup {
@@ -122,9 +127,22 @@ impl KvMachine {
         };
         here.table.expire(rows, at, EXPIRE_MAX)?;
         Ok(match here.table.open(rows, at)? {
-            Ok(session) => Response::Session(session),
+            Ok(session) => {
+                self.session("open", at, shard, session);
+                Response::Session(session)
+            }
             Err(refusal) => Response::Refused(refusal),
         })
+    }
+
+    /// Tells the harness of a session.
+    fn session(&self, kind: &'static str, at: At, shard: ShardId, session: u64) {
+        let fields = [
+            ("shard", u64::from(shard)),
+            ("session", session),
+            ("index", at.index),
+        ];
+        observe(self.site, kind, &fields);
     }
 
     fn close(
@@ -168,10 +186,18 @@ impl KvMachine {
         }
         match here.table.judge(rows, at, seq)? {
             Verdict::Repeat(stored) => return Ok(stored),
-            Verdict::Refused(refusal) => return Ok(reply(&Response::Refused(refusal))),
+            Verdict::Refused(refusal) => {
+                if refusal == Refusal::SessionExpired {
+                    self.session("expired", at, shard, seq.session);
+                }
+                return Ok(reply(&Response::Refused(refusal)));
+            }
             Verdict::Execute => {}
         }
         let before = here.counters;
+        if here.row.state == ShardState::Leaving {
+            world::mark!("shard: written while it leaves, before the freeze");
+        }
         let incarnation = here.row.incarnation;
         let outcomes = write::execute(rows, shard, incarnation, &mut here.counters, ops)?;
         if here.counters != before {

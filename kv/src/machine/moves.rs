@@ -11,6 +11,7 @@ use ctrler::config::{ConfigNum, GroupId, SHARDS, ShardId};
 use raft::At;
 use raft::store::{Rows, StoreError};
 use std::collections::BTreeMap;
+use world::observe;
 
 /// Rows deleted by one sweep.
 pub const SWEEP_ROWS: usize = 1000;
@@ -47,12 +48,14 @@ impl KvMachine {
             return refused("not born");
         }
         if enter.num != self.meta.config + 1 {
+            world::mark!("config: a repeated or late entering is refused");
             return refused(format!(
                 "in {}, not next to {}",
                 self.meta.config, enter.num
             ));
         }
         if !self.settled() {
+            world::mark!("config: entering is refused, something is owed");
             return refused(format!("configuration {} is not settled", self.meta.config));
         }
         let Some(owners) = from_runs(&enter.owners) else {
@@ -63,6 +66,9 @@ impl KvMachine {
             return refused(format!("{} shards, where {total} were", owners.len()));
         }
         let births: BTreeMap<GroupId, u128> = enter.births.iter().copied().collect();
+        if !self.dead.is_empty() {
+            world::mark!("config: entered while a copy given away is not swept yet");
+        }
         // Everything is judged before anything is changed.
         let mut changes = Vec::new();
         for (shard, owner) in owners.iter().enumerate() {
@@ -81,6 +87,8 @@ impl KvMachine {
         rows.put(keys::LAYOUT, &self.layout.to_row())?;
         self.meta.config = enter.num;
         self.put_meta(rows)?;
+        let fields = [("config", enter.num), ("index", at.index)];
+        observe(self.site, "enter", &fields);
         for (shard, change) in changes {
             self.change(rows, at, shard, change)?;
         }
@@ -137,6 +145,10 @@ impl KvMachine {
         let num = self.meta.config;
         match change {
             Change::Born | Change::Arrive(_) => {
+                let copies = (shard, 0)..=(shard, ConfigNum::MAX);
+                if self.dead.range(copies).next().is_some() {
+                    world::mark!("shard: it comes back before its old copy is swept");
+                }
                 let row = match change {
                     Change::Arrive(from) => ShardRow::arriving(num, from),
                     _ => ShardRow::serving(num),
@@ -145,10 +157,14 @@ impl KvMachine {
                     .insert(shard, Shard::new(shard, row, Counters::default()));
                 rows.put(&keys::counters(shard), &Counters::default().to_row())?;
             }
-            Change::Serve => self.with(shard, |row| *row = ShardRow::serving(row.incarnation)),
+            Change::Serve => {
+                world::mark!("shard: Held, then Serving");
+                self.with(shard, |row| *row = ShardRow::serving(row.incarnation));
+            }
             Change::Leave(to, birth) => self.with(shard, |row| {
                 // A Held copy is served by nobody: it is frozen as it is.
                 if row.state == ShardState::Held {
+                    world::mark!("shard: Held, then Leaving");
                     row.frozen = true;
                     row.frozen_ms = at.time_ms;
                 }
@@ -156,7 +172,10 @@ impl KvMachine {
                 row.peer = Some(to);
                 row.peer_birth = Some(birth);
             }),
-            Change::Hold => self.with(shard, |row| row.state = ShardState::Held),
+            Change::Hold => {
+                world::mark!("shard: Serving, then Held");
+                self.with(shard, |row| row.state = ShardState::Held);
+            }
         }
         self.put_shard(rows, at, shard)
     }
@@ -187,9 +206,11 @@ impl KvMachine {
         num: ConfigNum,
     ) -> Result<Ack, StoreError> {
         let Some(here) = self.fenced(shard, num, ShardState::Leaving) else {
+            world::mark!("move: a late freeze");
             return refused("not leaving in this configuration");
         };
         if here.row.frozen {
+            world::mark!("move: frozen twice");
             return refused("frozen already");
         }
         here.row.frozen = true;
@@ -210,9 +231,11 @@ impl KvMachine {
         chunk: &Chunk,
     ) -> Result<Ack, StoreError> {
         let Some(here) = self.fenced(shard, num, ShardState::Arriving) else {
+            world::mark!("move: rows of a shard that is not arriving");
             return refused("not arriving in this configuration");
         };
         if here.row.cursor != *from {
+            world::mark!("move: rows at a wrong cursor");
             return refused("not where its rows end");
         }
         let incarnation = here.row.incarnation;
@@ -250,6 +273,7 @@ impl KvMachine {
         num: ConfigNum,
     ) -> Result<Ack, StoreError> {
         let Some(here) = self.fenced(shard, num, ShardState::Leaving) else {
+            world::mark!("move: a late release");
             return refused("not leaving in this configuration");
         };
         if !here.row.frozen {

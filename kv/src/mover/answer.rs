@@ -42,7 +42,11 @@ impl Asked<'_> {
             (Answer::Installed(found), What::Installed { shards }) => found.len() == shards.len(),
             _ => false,
         };
-        if known || self.replica.is_leader() {
+        let leads = self.replica.is_leader();
+        if known && !leads {
+            world::mark!("mover: a member that does not lead answers");
+        }
+        if known || leads {
             return answer;
         }
         self.leader(self.replica.leader().0)
@@ -69,6 +73,7 @@ impl Asked<'_> {
             birth,
         });
         if ask.num > agenda.config {
+            world::mark!("mover: asked by a group that is ahead");
             self.notice.newer();
         }
         let query = match plan::judge(ask, me) {

@@ -129,7 +129,7 @@ impl Mover {
             tokio::select! {
                 biased;
                 () = self.notice.heard() => {}
-                () = tokio::time::sleep(POLL) => {}
+                () = world::clock::sleep(POLL) => {}
             }
         }
     }

@@ -5,7 +5,7 @@ use super::wire::{Answer, Ask, Party, What};
 use crate::machine::command::Command;
 use crate::machine::query::{Agenda, Pulled, Query};
 use crate::machine::state::Cursor;
-use ctrler::config::{ConfigNum, GroupId, ShardId};
+use ctrler::config::{ConfigNum, GroupId, Record, ShardId};
 use std::collections::BTreeMap;
 
 /// Shards fetched at once from one group.
@@ -182,11 +182,48 @@ pub fn pulled(reply: Pulled, shard: ShardId, num: ConfigNum) -> Result<Answer, C
         Pulled::NotYet => Answer::NotYet,
         Pulled::Freeze => return Err(Command::Freeze { shard, num }),
         Pulled::Chunk(chunk) => Answer::Rows(chunk),
-        Pulled::Gone => Answer::Gone,
+        Pulled::Gone => {
+            world::mark!("mover: asked for a shard that is gone");
+            Answer::Gone
+        }
         Pulled::Foreign => {
             Answer::Refused(format!("shard {shard} does not go to this group in {num}"))
         }
     })
+}
+
+/// The commands that an answer leads to, in the group that asked; `asked` is its question.
+pub fn answered(asked: &What, num: ConfigNum, answer: Answer) -> Vec<Command> {
+    match (asked, answer) {
+        (What::Pull { shard, from }, Answer::Rows(chunk)) => vec![Command::Install {
+            shard: *shard,
+            num,
+            from: from.clone(),
+            chunk,
+        }],
+        (What::Installed { shards: given }, Answer::Installed(mut shards)) => {
+            shards.retain(|shard| given.contains(shard));
+            releases(shards, num)
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// Whether the controllers' record of a group says that everything given to it up to this
+/// configuration has arrived: the group itself may have left and been shut down since.
+pub fn recorded(record: &Record, num: ConfigNum) -> bool {
+    record.settled >= num
+}
+
+/// What the new owner tells the old one when a command has taken effect; the old one asks by
+/// itself when this is lost.
+pub fn notice(command: &Command) -> Option<What> {
+    match command {
+        Command::Install { shard, chunk, .. } if chunk.next.is_none() => Some(What::Arrived {
+            shards: vec![*shard],
+        }),
+        _ => None,
+    }
 }
 
 /// The commands that release shards.

@@ -4,7 +4,6 @@ use super::Mover;
 use super::peers::bounded;
 use super::plan::{self, Errand};
 use super::wire::{Answer, Party, What};
-use crate::machine::chunk::Chunk;
 use crate::machine::command::{Ack, Command, Enter};
 use crate::machine::state::Cursor;
 use ctrler::client::ClientError;
@@ -12,8 +11,8 @@ use ctrler::config::{ConfigNum, GroupId, ShardId};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
-use tokio::time::sleep;
 use tracing::{debug, info, warn};
+use world::clock::sleep;
 
 /// Time for one command of the mover.
 const PROPOSE: Duration = Duration::from_secs(5);
@@ -178,20 +177,27 @@ impl Work {
         }
     }
 
+    /// The command that installs the rows from a cursor on, and where those behind them begin.
     async fn fetch(
         &self,
         shard: ShardId,
         num: ConfigNum,
         from: GroupId,
-        cursor: &Cursor,
-    ) -> Result<Chunk, String> {
-        let what = What::Pull {
+        cursor: Cursor,
+    ) -> Result<(Command, Option<Cursor>), String> {
+        let asked = What::Pull {
             shard,
-            from: cursor.clone(),
+            from: cursor,
         };
-        match self.mover.peers.ask(self.me(), from, num, what).await? {
-            Answer::Rows(chunk) => Ok(chunk),
-            other => Err(format!("{other:?}")),
+        let what = asked.clone();
+        let answer = self.mover.peers.ask(self.me(), from, num, what).await?;
+        let (next, said) = match &answer {
+            Answer::Rows(chunk) => (chunk.next.clone(), String::new()),
+            other => (None, format!("{other:?}")),
+        };
+        match plan::answered(&asked, num, answer).pop() {
+            Some(install) => Ok((install, next)),
+            None => Err(said),
         }
     }
 
@@ -224,44 +230,34 @@ impl Work {
         shard: ShardId,
         num: ConfigNum,
         from: GroupId,
-        mut cursor: Cursor,
+        cursor: Cursor,
     ) -> Result<(), String> {
-        let mut chunk = self.fetch(shard, num, from, &cursor).await?;
+        let (mut command, mut next) = self.fetch(shard, num, from, cursor).await?;
         loop {
-            let next = chunk.next.clone();
-            let command = Command::Install {
-                shard,
-                num,
-                from: cursor,
-                chunk,
-            };
+            let notice = plan::notice(&command);
             let work = self.clone();
-            let last = next.is_none();
             // A task of its own: with the last rows the errand is over, and this one with it.
             let installing = tokio::spawn(async move {
                 let ack = work.propose(command).await?;
-                if last && ack == Ack::Done {
-                    // The fast path; the old owner asks by itself when this is lost.
-                    let shards = vec![shard];
-                    let what = What::Arrived { shards };
+                if let Some(what) = notice.filter(|_| ack == Ack::Done) {
                     let _ = work.mover.peers.ask(work.me(), from, num, what).await;
                 }
                 Ok::<Ack, String>(ack)
             });
-            let fetched = match &next {
+            let fetched = match next {
                 Some(next) => Some(self.fetch(shard, num, from, next).await),
                 None => None,
             };
             match installing.await.map_err(|error| error.to_string())?? {
                 Ack::Done => {}
-                Ack::Refused(reason) => return Err(reason),
-            }
-            match (next, fetched) {
-                (Some(next), Some(fetched)) => {
-                    cursor = next;
-                    chunk = fetched?;
+                Ack::Refused(reason) => {
+                    world::mark!("mover: a chunk is refused, the pull begins anew");
+                    return Err(reason);
                 }
-                _ => return Ok(()),
+            }
+            match fetched {
+                Some(fetched) => (command, next) = fetched?,
+                None => return Ok(()),
             }
         }
     }
@@ -277,22 +273,23 @@ impl Work {
             let Some(given) = plan::given(&agenda, to, num) else {
                 return;
             };
-            let mut installed = Vec::new();
+            let mut releases = Vec::new();
             if !given.is_empty() {
                 let record = self.mover.peers.record(to, true).await;
-                if record.is_ok_and(|record| record.settled >= num) {
-                    installed = given;
+                if record.is_ok_and(|record| plan::recorded(&record, num)) {
+                    world::mark!("mover: the controllers' record says that a shard has arrived");
+                    releases = plan::releases(given, num);
                 } else {
-                    let what = What::Installed {
-                        shards: bounded(given.clone()),
+                    let asked = What::Installed {
+                        shards: bounded(given),
                     };
-                    let answer = self.mover.peers.ask(self.me(), to, num, what).await;
-                    if let Ok(Answer::Installed(shards)) = answer {
-                        installed = shards.into_iter().filter(|s| given.contains(s)).collect();
+                    let what = asked.clone();
+                    if let Ok(answer) = self.mover.peers.ask(self.me(), to, num, what).await {
+                        releases = plan::answered(&asked, num, answer);
                     }
                 }
             }
-            for command in plan::releases(installed, num) {
+            for command in releases {
                 pause = Pause::new();
                 let _ = self.propose(command).await;
             }

@@ -136,7 +136,7 @@ async fn stamp(replica: Replica<KvMachine>, ctrlers: Client, group: GroupId) -> 
                 );
             }
         }
-        tokio::time::sleep(STAMP_PAUSE).await;
+        world::clock::sleep(STAMP_PAUSE).await;
     }
     Ok(())
 }
@@ -154,7 +154,7 @@ async fn same_cluster(own: u128, ctrlers: Client) -> Result<(), String> {
                      directory"
                 ));
             }
-            Err(_) => tokio::time::sleep(STAMP_PAUSE).await,
+            Err(_) => world::clock::sleep(STAMP_PAUSE).await,
         }
     }
 }

@@ -97,6 +97,7 @@ pub fn hello(group: u64, node: u64) -> Hello {
         boot: 1,
         nonce: 1,
         to: None,
+        before: Vec::new(),
     }
 }
 

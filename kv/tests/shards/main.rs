@@ -2,6 +2,7 @@
 
 mod client;
 mod group;
+mod late;
 mod rules;
 mod steps;
 mod walk;

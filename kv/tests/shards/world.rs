@@ -133,17 +133,11 @@ impl World {
             self.note(format!("group {id}: {} -> {ack:?}", name(command)));
         }
         // The fast path: the new owner tells the old one, and this may be lost as well.
-        if let Command::Install {
-            shard, num, chunk, ..
-        } = command
+        if let (Command::Install { shard, num, .. }, Some(what)) = (command, plan::notice(command))
             && Ack::from_bytes(&reply) == Ack::Done
-            && chunk.next.is_none()
         {
             let before = &self.configs[*num as usize - 1];
             if let Some(old) = before.holders[*shard as usize] {
-                let what = What::Arrived {
-                    shards: vec![*shard],
-                };
                 let ask = Ask {
                     from: self.party(id),
                     to: self.party(old),
@@ -195,7 +189,7 @@ impl World {
                 let Some(shards) = plan::given(&agenda, *to, *num) else {
                     return;
                 };
-                if self.records[to].settled >= *num {
+                if plan::recorded(&self.records[to], *num) {
                     for command in plan::releases(shards, *num) {
                         self.flying.push(Msg::Command(id, command));
                     }
@@ -255,23 +249,8 @@ impl World {
 
     /// An answer arrives.
     fn answered(&mut self, ask: Ask, answer: Answer) {
-        let (id, num) = (ask.from.group, ask.num);
-        match (ask.what, answer) {
-            (What::Pull { shard, from }, Answer::Rows(chunk)) => {
-                let command = Command::Install {
-                    shard,
-                    num,
-                    from,
-                    chunk,
-                };
-                self.flying.push(Msg::Command(id, command));
-            }
-            (What::Installed { .. }, Answer::Installed(shards)) => {
-                for command in plan::releases(shards, num) {
-                    self.flying.push(Msg::Command(id, command));
-                }
-            }
-            _ => {}
+        for command in plan::answered(&ask.what, ask.num, answer) {
+            self.flying.push(Msg::Command(ask.from.group, command));
         }
     }
 
