@@ -161,6 +161,90 @@ async fn challenge_2_unaffected() {
     cluster.nodes.finish().await;
 }
 
+/// A shard is given to a group that cannot take it: its old owner goes on serving it, and clients
+/// that know the configuration find it there.
+async fn given_to_the_dead(ruin: impl Fn(&KvCluster) + Send + 'static) {
+    let options = KvOptions {
+        groups: 3,
+        ..KvOptions::default()
+    };
+    let cluster = KvCluster::with_groups(options, &[1, 2, 3]).await;
+    let c = cluster.clone();
+    cluster
+        .nodes
+        .run(async move {
+            let client = c.client_within(Duration::from_secs(5));
+            for shard in 0..10 {
+                let put = client.put(&c.key_of(shard, 0), b"before").await;
+                assert_eq!(put, Ok(()));
+            }
+            c.settled().await;
+            let owners = c.config().await.shards;
+            let mut given = (0u32..).zip(&owners).filter(|(_, o)| **o != Some(3));
+            let mut next = || given.next().expect("seven of ten").0;
+            let (first, second, third) = (next(), next(), next());
+            ruin(&c);
+            c.move_shard(first, 3).await;
+            let fresh = c.client_within(Duration::from_secs(5));
+            assert_eq!(fresh.append(&c.key_of(first, 0), b"+").await, Ok(7));
+            assert_eq!(client.append(&c.key_of(first, 0), b"+").await, Ok(8));
+            assert_eq!(
+                fresh.get(&c.key_of(first, 0)).await,
+                Ok(Some("before++".into()))
+            );
+            // Later configurations that leave the shard where it is change nothing.
+            c.move_shard(second, 3).await;
+            c.move_shard(third, 3).await;
+            for shard in [first, second, third] {
+                for client in [&fresh, &client] {
+                    let key = c.key_of(shard, 1);
+                    let length = client.append(&key, b"*").await;
+                    assert!(length.is_ok(), "shard {shard}: {length:?}");
+                }
+                let newcomer = c.client_within(Duration::from_secs(5));
+                let value = newcomer.get(&c.key_of(shard, 1)).await;
+                assert_eq!(value, Ok(Some("**".into())), "shard {shard}");
+            }
+            c.nodes.heal();
+            for node in c.members(3) {
+                if !c.nodes.is_up(c.key(3, node)) {
+                    c.nodes.start(c.key(3, node));
+                }
+            }
+            c.settled().await;
+            assert_eq!(c.config().await.shards[first as usize], Some(3));
+            assert_eq!(client.append(&c.key_of(first, 0), b"+").await, Ok(9));
+            assert_eq!(client.append(&c.key_of(second, 1), b"+").await, Ok(3));
+        })
+        .await;
+    cluster.nodes.finish().await;
+}
+
+#[madsim::test]
+async fn challenge_2_given_to_a_group_that_is_down() {
+    given_to_the_dead(|c| c.kill_group(3)).await;
+}
+
+#[madsim::test]
+async fn challenge_2_given_to_a_group_without_a_majority() {
+    given_to_the_dead(|c| {
+        for node in c.members(3).into_iter().take(2) {
+            c.nodes.kill(c.key(3, node));
+        }
+    })
+    .await;
+}
+
+#[madsim::test]
+async fn challenge_2_given_to_a_group_that_is_cut_off() {
+    given_to_the_dead(|c| {
+        for node in c.members(3) {
+            c.nodes.isolate(c.key(3, node));
+        }
+    })
+    .await;
+}
+
 /// Wound 10: a shard that has arrived serves at once, while others of the same configuration are
 /// still on their way: their old owner is dead. Whichever shards those are.
 async fn partial(dead: GroupId) {

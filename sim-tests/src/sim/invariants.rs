@@ -1,4 +1,31 @@
 //! Invariants judged from outside the nodes, at every event they tell of.
+//!
+//! | | what | where, and when |
+//! |---|---|---|
+//! | I1 | one leader for each group and term | here, at every change of role |
+//! | I2 | logs match | [`super::ledger`], every write and sync, crashed members included; what entries say as well |
+//! | I3 | a new leader holds what was committed | [`super::ledger`], every election and commit |
+//! | I4 | same applied index, same state | here, at every entry applied: digest and log time |
+//! | I5 | committed means synced by a quorum of the members, and by counting only in the leader's term | [`super::ledger`], every rise of the commit index |
+//! | I6 | nothing goes back | [`super::ledger`], every event; match indices and what else one step may not do: asserted by the core itself |
+//! | I7 | nothing synced is lost | [`super::ledger`], every start; what clients were told: the campaign, at its end |
+//! | I8 | linearizable | [`crate::linear`] at the end; read indices: `reads`, every read |
+//! | I9 | once | `sessions`, every write executed; each token once: [`super::workload`], at the end |
+//! | I10 | never in an expired session | `sessions`, every write executed |
+//! | I11 | one owner | [`super::ownership`], every change, write and read |
+//! | I12 | the shards partition the keys | [`super::campaign::liveness`], at rest |
+//! | I13 | nothing given away is seen again | [`super::ownership`], every change, write and read |
+//! | I14 | moved bytes go | [`super::campaign::liveness`], at rest |
+//! | I15 | configuration n + 1 after n | [`super::ownership`], every entering |
+//! | I16 | no promise before its sync | [`super::ledger`], every vote, acknowledgement and message that reveals a term; every hand-out to the state machine, so every reply |
+//! | I17 | a healthy cluster comes to rest | [`super::campaign::liveness`] |
+//! | I18 | a healthy core too | [`super::campaign::liveness`] |
+//! | I19 | corrupt bytes are not served | through I4, I7 and I8: a member that took them in differs |
+//! | I20 | no panic, bounded sizes | any panic ends a run; `bounds`, once a second and at every flush |
+//! | I21 | what no fault touches keeps serving | the campaign, during faults |
+//! | I22 | the same seed, the same trace | [`trace::digest`] of two runs |
+//!
+//! Every message begins with the invariant's name.
 
 use super::trace;
 use std::collections::BTreeMap;
@@ -6,69 +33,57 @@ use std::collections::BTreeMap;
 /// Roles as they appear in "role" events.
 const LEADER: u64 = raft::protocol::Role::Leader as u64;
 
+/// Applied indices and terms kept for each group.
+const KEPT: usize = 16_384;
+
 /// Installs the checks for the trace of this run. They survive crashes of nodes: what a node
 /// synced or did before its crash binds it afterwards.
 pub fn install() {
     one_leader_per_term();
-    same_digest_at_same_index();
-    never_back();
+    same_state_at_same_index();
     super::ledger::install();
+    super::reads::install();
+    super::sessions::install();
+    super::bounds::install();
 }
 
 /// Election safety (§5.2): at most one leader per group and term.
 fn one_leader_per_term() {
-    let mut leaders: BTreeMap<(u64, u64), u64> = BTreeMap::new();
+    let mut leaders: BTreeMap<u64, BTreeMap<u64, u64>> = BTreeMap::new();
     trace::check(move |_, event| {
         if event.kind == "role" && field(event, "role") == LEADER {
-            let term = field(event, "term");
-            let known = *leaders
-                .entry((event.site.group, term))
-                .or_insert(event.site.node);
-            assert_eq!(
-                known, event.site.node,
-                "two leaders in group {} term {term}",
-                event.site.group
+            let (group, node, term) = (event.site.group, event.site.node, field(event, "term"));
+            let terms = leaders.entry(group).or_default();
+            let known = *terms.entry(term).or_insert(node);
+            assert!(
+                known == node,
+                "I1: two leaders in group {group} term {term}"
             );
+            if terms.len() > KEPT {
+                terms.pop_first();
+            }
         }
     });
 }
 
 /// State machine safety (§5.4.3): the same applied index has the same state everywhere.
-fn same_digest_at_same_index() {
-    let mut digests: BTreeMap<(u64, u64), (u64, u64)> = BTreeMap::new();
+fn same_state_at_same_index() {
+    // Group -> index -> digest, log time, and the first to apply it.
+    let mut states: BTreeMap<u64, BTreeMap<u64, (u64, u64, u64)>> = BTreeMap::new();
     trace::check(move |_, event| {
         if event.kind == "apply" {
-            let (index, digest) = (field(event, "index"), field(event, "digest"));
-            let first = (digest, event.site.node);
-            let known = *digests.entry((event.site.group, index)).or_insert(first);
-            assert_eq!(
-                known.0, digest,
-                "group {}: nodes {} and {} differ at index {index}",
-                event.site.group, known.1, event.site.node
+            let (group, node, index) = (event.site.group, event.site.node, field(event, "index"));
+            let (digest, time) = (field(event, "digest"), field(event, "time"));
+            let indices = states.entry(group).or_default();
+            let known = *indices.entry(index).or_insert((digest, time, node));
+            assert!(
+                (known.0, known.1) == (digest, time),
+                "I4: group {group}: nodes {} and {node} differ at index {index} (digest, log time)",
+                known.2
             );
-        }
-    });
-}
-
-/// Within a node's life its commit index never goes back.
-fn never_back() {
-    let mut commits: BTreeMap<(u64, u64), u64> = BTreeMap::new();
-    trace::check(move |_, event| {
-        let node = (event.site.group, event.site.node);
-        match event.kind {
-            "start" => {
-                commits.remove(&node);
+            if indices.len() > KEPT {
+                indices.pop_first();
             }
-            "commit" => {
-                let index = field(event, "index");
-                let known = commits.entry(node).or_insert(index);
-                assert!(
-                    index >= *known,
-                    "{node:?}: commit went from {known} to {index}"
-                );
-                *known = index;
-            }
-            _ => {}
         }
     });
 }

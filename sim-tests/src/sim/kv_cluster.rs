@@ -358,5 +358,6 @@ pub(super) fn hello() -> Hello {
         boot: 0,
         nonce: 0,
         to: None,
+        before: Vec::new(),
     }
 }

@@ -1,6 +1,19 @@
-//! What each node's disk is known to hold, kept from outside from the numbered writes and their
-//! syncs; and the promises that must rest on it.
+//! What each node's log and disk are known to hold, kept from outside from the numbered writes and
+//! their syncs, crashed nodes included; and the promises that must rest on it.
+//!
+//! | | checked |
+//! |---|---|
+//! | I2 | logs of all members, in memory and on disk: at every write and sync, against every other |
+//! | I3 | a new leader's log against everything ever seen committed |
+//! | I5 | whenever a node knows of a higher commit index than anybody before it |
+//! | I6 | term, vote, commit, applied and durable index, base: at every event that tells them, and what recovery finds against what was synced |
+//! | I16 | every vote, acknowledgement, candidacy, and every other message that reveals a term |
+//!
+//! A disk that the harness replaced or damaged excuses its node from I6 once; the harness says so
+//! with [`replaced`] or [`damaged`]. Without [`strict`] a node that says itself that it is damaged, or
+//! that comes with an unknown boot number, is believed.
 
+use super::held::Held;
 use super::invariants::field;
 use super::trace;
 use std::cell::RefCell;
@@ -10,15 +23,8 @@ use world::observe::Event;
 /// Roles as they appear in "role" events.
 const LEADER: u64 = raft::protocol::Role::Leader as u64;
 
-/// What a disk holds of consensus.
-#[derive(Clone, Default)]
-struct Held {
-    term: u64,
-    vote: u64,
-    base: (u64, u64),
-    /// Index -> term, behind the base.
-    log: BTreeMap<u64, u64>,
-}
+/// Checksums of entries kept for each group.
+const SUMS: usize = 4096;
 
 /// A numbered write.
 #[derive(Clone, Default)]
@@ -31,14 +37,38 @@ struct Write {
     runs: Vec<(u64, u64, u64)>,
 }
 
+impl Write {
+    /// Carries the write out; true when it replaces entries.
+    fn put(&self, held: &mut Held) -> bool {
+        (held.term, held.vote) = (self.term, self.vote);
+        if let Some(base) = self.reset {
+            held.reset(base);
+        }
+        let mut replaced = false;
+        for (term, first, last) in &self.runs {
+            replaced |= held.append(*term, *first, *last);
+        }
+        replaced
+    }
+}
+
 #[derive(Default)]
 struct Node {
     boot: u64,
     synced: Held,
+    /// What was synced before the disk was damaged: it counted when it was acknowledged.
+    lost: Held,
+    /// With the writes that are not synced yet.
+    memory: Held,
     pending: Vec<Write>,
     /// What recovery says it found, and whether it may differ from what is known.
     found: Option<(Held, bool)>,
+    /// Known committed, and applied, in this life.
     commit: u64,
+    applied: u64,
+    /// Term of the last role told in this life, and whether it leads it.
+    term: u64,
+    leads: bool,
     /// Highest index the durable state was seen to cover.
     durable: u64,
 }
@@ -47,42 +77,19 @@ struct Node {
 struct Group {
     members: u64,
     nodes: BTreeMap<u64, Node>,
-    /// Index -> term of everything seen committed.
-    committed: BTreeMap<u64, u64>,
+    /// Everything seen committed.
+    committed: Held,
+    /// Term in which it was seen committed -> the last index.
+    committed_in: BTreeMap<u64, u64>,
     /// (node, term) -> whom it promised its vote, for ever.
     votes: BTreeMap<(u64, u64), u64>,
-}
-
-impl Held {
-    fn take(&mut self, write: &Write) {
-        (self.term, self.vote) = (write.term, write.vote);
-        if let Some(base) = write.reset {
-            self.base = base;
-            self.log.clear();
-        }
-        for (term, first, last) in &write.runs {
-            self.log.split_off(first);
-            self.log.extend((*first..=*last).map(|i| (i, *term)));
-        }
-    }
-
-    fn last(&self) -> u64 {
-        let last = self.log.last_key_value().map_or(0, |(i, _)| *i);
-        last.max(self.base.0)
-    }
-
-    fn holds(&self, index: u64, term: u64) -> bool {
-        self.base.0 >= index || self.log.get(&index) == Some(&term)
-    }
-
-    fn same_behind_bases(&self, other: &Held) -> bool {
-        let from = self.base.0.max(other.base.0) + 1;
-        self.last() == other.last() && self.log.range(from..).eq(other.log.range(from..))
-    }
+    /// (index, term) -> what the entry says.
+    sums: BTreeMap<(u64, u64), u64>,
 }
 
 thread_local! {
     static REPLACED: RefCell<BTreeSet<(u64, u64)>> = RefCell::default();
+    static STRICT: RefCell<bool> = const { RefCell::new(false) };
 }
 
 /// The harness put another content on this node's disk: its next start is believed.
@@ -90,194 +97,369 @@ pub fn replaced(group: u64, node: u64) {
     REPLACED.with(|r| r.borrow_mut().insert((group, node)));
 }
 
+/// The harness damaged this node's disk: as [`replaced`].
+pub fn damaged(group: u64, node: u64) {
+    replaced(group, node);
+}
+
+/// From now on nodes are excused by [`replaced`] and [`damaged`] alone: one that claims damage nobody
+/// did has lost what it synced. Undone by the start of another run.
+pub fn strict() {
+    STRICT.with(|s| *s.borrow_mut() = true);
+}
+
 /// Installs the checks.
 pub(super) fn install() {
     REPLACED.with(|r| r.borrow_mut().clear());
+    STRICT.with(|s| *s.borrow_mut() = false);
     let mut groups: BTreeMap<u64, Group> = BTreeMap::new();
     trace::check(move |_, event| {
         let group = groups.entry(event.site.group).or_default();
-        group.event(event.site.node, event);
+        group.event(event.site.group, event.site.node, event);
     });
 }
 
 impl Group {
-    fn event(&mut self, me: u64, event: &Event) {
+    fn event(&mut self, group: u64, me: u64, event: &Event) {
         let get = |name| field(event, name);
         match event.kind {
-            "start" => {
-                self.members = get("members");
-                let node = self.nodes.entry(me).or_default();
-                // A directory that was emptied, or put back from an older copy, is another one.
-                let replaced = REPLACED.with(|r| r.borrow_mut().remove(&(event.site.group, me)));
-                let other_disk = replaced || get("boot") <= node.boot || node.boot == 0;
-                let found = Held {
-                    term: get("term"),
-                    vote: get("vote"),
-                    base: (get("base"), get("base_term")),
-                    log: BTreeMap::new(),
-                };
-                let excused = other_disk || get("damaged") == 1 || get("lost") == 1;
-                if excused {
-                    node.durable = 0;
-                }
-                node.boot = get("boot");
-                node.commit = 0;
-                node.found = Some((found, excused));
+            "start" => self.start(group, me, event),
+            "started" => self.recovered(group, me),
+            "append" | "reset" | "write" => self.write(group, me, event),
+            "sync" => self.sync(group, me, get("write")),
+            "stand" => self.promised(group, me, get("term"), me),
+            "vote" => self.promised(group, me, get("term"), get("to")),
+            "ack" => self.acknowledged(group, me, get("term"), get("to"), get("index")),
+            "say" => self.revealed(group, me, get("term")),
+            "role" => {
+                // What it knew before it led is not committed by its own counting.
+                self.commit(group, me, get("commit"));
+                self.role(group, me, get("term"), get("role") == LEADER);
             }
-            "started" => self.recovered(me),
-            "append" | "reset" | "write" => self.write(me, event),
-            "sync" => {
-                let node = self.nodes.entry(me).or_default();
-                let through = get("write");
-                for write in node.pending.extract_if(.., |w| w.number <= through) {
-                    let (term, vote) = (node.synced.term, node.synced.vote);
-                    same_vote(me, (term, vote), (write.term, write.vote));
-                    node.synced.take(&write);
-                }
+            "commit" => {
+                self.handed(group, me, get("index"), get("term"));
+                self.commit(group, me, get("commit"));
             }
-            "stand" => self.promised(me, get("term"), me),
-            "vote" => self.promised(me, get("term"), get("to")),
-            "ack" => {
-                let node = self.nodes.entry(me).or_default();
-                assert!(
-                    node.synced.last() >= get("index"),
-                    "node {me} acknowledged {} and has synced through {}",
-                    get("index"),
-                    node.synced.last()
-                );
-            }
-            "role" if get("role") == LEADER => self.leads(me),
-            "commit" => self.commit(me, get("index"), get("term")),
             "apply" => {
                 let node = self.nodes.entry(me).or_default();
+                let (index, durable) = (get("index"), get("durable"));
                 assert!(
-                    get("durable") >= node.durable,
-                    "node {me}: the durable state went from {} back to {}",
-                    node.durable,
-                    get("durable")
+                    durable >= node.durable && index >= node.applied,
+                    "I6: {group}/{me}: applied and durable went from {} and {} back to {index} and \
+                     {durable}",
+                    node.applied,
+                    node.durable
                 );
-                node.durable = get("durable");
+                (node.applied, node.durable) = (index, durable);
             }
             _ => {}
         }
     }
 
-    fn write(&mut self, me: u64, event: &Event) {
+    /// A new life begins.
+    fn start(&mut self, group: u64, me: u64, event: &Event) {
+        let get = |name| field(event, name);
+        self.members = get("members");
         let node = self.nodes.entry(me).or_default();
+        let replaced = REPLACED.with(|r| r.borrow_mut().remove(&(group, me)));
+        let says_so = get("damaged") == 1 || get("lost") == 1;
+        // A directory that was emptied, or put back from an older copy, is another one.
+        let unknown = get("boot") <= node.boot;
+        let first = node.boot == 0;
+        let strict = STRICT.with(|s| *s.borrow());
+        assert!(
+            !strict || first || replaced || !(says_so || unknown),
+            "I6: {group}/{me} starts damaged ({}), without its state ({}) or with an old boot number \
+             ({} after {}), and nobody touched its disk",
+            get("damaged"),
+            get("lost"),
+            get("boot"),
+            node.boot
+        );
+        let excused = first || replaced || says_so || unknown;
+        if excused {
+            node.durable = 0;
+        }
+        let base = (get("base"), get("base_term"));
+        let found = Held::new(get("term"), get("vote"), base);
+        node.boot = get("boot");
+        (node.commit, node.applied) = (0, 0);
+        (node.term, node.leads) = (found.term, false);
+        node.found = Some((found, excused));
+    }
+
+    fn write(&mut self, group: u64, me: u64, event: &Event) {
         let run = |e| (field(e, "term"), field(e, "first"), field(e, "last"));
+        if event.kind == "append" {
+            let (term, _, last) = run(event);
+            self.says(group, me, (last, term), field(event, "sum"));
+        }
+        let node = self.nodes.entry(me).or_default();
         if let (Some((found, _)), "append") = (&mut node.found, event.kind) {
             let (term, first, last) = run(event);
-            found.log.extend((first..=last).map(|i| (i, term)));
+            found.append(term, first, last);
             return;
         }
         match (event.kind, node.pending.last_mut()) {
-            ("write", _) => node.pending.push(Write {
-                number: field(event, "number"),
-                term: field(event, "term"),
-                vote: field(event, "vote"),
-                ..Write::default()
-            }),
-            ("reset", Some(write)) => {
-                write.reset = Some((field(event, "index"), field(event, "term")));
+            ("write", _) => {
+                let write = Write {
+                    number: field(event, "number"),
+                    term: field(event, "term"),
+                    vote: field(event, "vote"),
+                    ..Write::default()
+                };
+                let before = (node.memory.term, node.memory.vote);
+                same_vote(group, me, before, (write.term, write.vote));
+                write.put(&mut node.memory);
+                node.pending.push(write);
             }
-            ("append", Some(write)) => write.runs.push(run(event)),
+            ("reset", Some(write)) => {
+                let base = (field(event, "index"), field(event, "term"));
+                assert!(
+                    base.0 >= node.memory.base.0,
+                    "I6: {group}/{me}: the snapshot index went from {} to {}",
+                    node.memory.base.0,
+                    base.0
+                );
+                write.reset = Some(base);
+                node.memory.reset(base);
+            }
+            ("append", Some(write)) => {
+                let (term, first, last) = run(event);
+                write.runs.push((term, first, last));
+                if node.memory.append(term, first, last) {
+                    world::mark!("log: a conflicting suffix is replaced");
+                }
+                self.matching(group, me);
+            }
             _ => panic!("a {} outside a write", event.kind),
         }
     }
 
+    /// An entry says the same wherever it is.
+    fn says(&mut self, group: u64, me: u64, entry: (u64, u64), sum: u64) {
+        let known = *self.sums.entry(entry).or_insert(sum);
+        let (index, term) = entry;
+        assert!(
+            known == sum,
+            "I2: {group}/{me}: entry {index} of term {term} says something else here"
+        );
+        if self.sums.len() > SUMS {
+            self.sums.pop_first();
+        }
+    }
+
+    /// Log matching (§5.3), in memory and on disk, with every other member.
+    fn matching(&self, group: u64, me: u64) {
+        let mine = &self.nodes[&me];
+        for (other, node) in self.nodes.iter().filter(|(n, _)| **n != me) {
+            let disk = mine.synced.contradiction(&node.synced);
+            let memory = mine.memory.contradiction(&node.memory);
+            if let Some(index) = disk.or(memory) {
+                panic!(
+                    "I2: {group}/{me} and {group}/{other} agree on a later entry and differ at {index}"
+                );
+            }
+        }
+    }
+
+    fn sync(&mut self, group: u64, me: u64, through: u64) {
+        let node = self.nodes.entry(me).or_default();
+        for write in node.pending.extract_if(.., |w| w.number <= through) {
+            let before = (node.synced.term, node.synced.vote);
+            same_vote(group, me, before, (write.term, write.vote));
+            write.put(&mut node.synced);
+        }
+        self.matching(group, me);
+    }
+
     /// What was synced is there; of what was not, the first writes or none (one batch is in flight
     /// at a time, and is there as a whole or not at all). Term and vote bind over restarts (§5.2).
-    fn recovered(&mut self, me: u64) {
+    fn recovered(&mut self, group: u64, me: u64) {
         let node = self.nodes.entry(me).or_default();
         let (found, excused) = node.found.take().expect("a start before it");
         let pending = std::mem::take(&mut node.pending);
         if !excused {
-            let (term, vote) = (node.synced.term, node.synced.vote);
-            same_vote(me, (term, vote), (found.term, found.vote));
+            let before = (node.synced.term, node.synced.vote);
+            same_vote(group, me, before, (found.term, found.vote));
             let mut expected = node.synced.clone();
             let mut same = expected.same_behind_bases(&found);
+            if same && !pending.is_empty() {
+                world::mark!("crash: a write that was under way is lost");
+            }
             for write in &pending {
-                expected.take(write);
+                write.put(&mut expected);
                 same |= expected.same_behind_bases(&found);
             }
             assert!(
-                same,
-                "node {me} recovered a log of {}..={} and had synced {}..={} with {} writes under way",
+                same && found.base.0 >= node.synced.base.0,
+                "I7: {group}/{me} recovered a log of {}..={} and had synced {}..={} with {} writes \
+                 under way",
                 found.base.0,
                 found.last(),
                 node.synced.base.0,
                 node.synced.last(),
                 pending.len()
             );
+            if found.last() > node.synced.last() {
+                world::mark!("crash: a write that was under way is there");
+            }
+            let vote = (found.term, found.vote);
+            if vote != before && found.vote != 0 && !self.votes.contains_key(&(me, found.term)) {
+                world::mark!("crash: a vote is on disk and never left");
+            }
         }
-        node.synced = found;
+        node.memory = found.clone();
+        let before = std::mem::replace(&mut node.synced, found);
+        if excused {
+            node.lost = before;
+        }
+        self.matching(group, me);
     }
 
     /// A vote is given once per term and is on disk before it is given (§5.2, figure 2).
-    fn promised(&mut self, me: u64, term: u64, to: u64) {
+    fn promised(&mut self, group: u64, me: u64, term: u64, to: u64) {
         let held = &self.nodes.entry(me).or_default().synced;
         assert!(
             held.term > term || (held.term, held.vote) == (term, to),
-            "node {me} promised {to} its vote in term {term}; on its disk: vote {} in term {}",
+            "I16: {group}/{me} promised {to} its vote in term {term}; on its disk: vote {} in term {}",
             held.vote,
             held.term
         );
         let known = *self.votes.entry((me, term)).or_insert(to);
-        assert_eq!(known, to, "node {me} voted twice in term {term}");
+        assert!(
+            known == to,
+            "I6: {group}/{me} promised its vote in term {term} to {known} and to {to}"
+        );
     }
 
-    /// Leader completeness (§5.4): who leads holds what was ever committed.
-    fn leads(&mut self, me: u64) {
-        let Some((index, term)) = self.committed.last_key_value() else {
-            return;
-        };
-        let node = self.nodes.entry(me).or_default();
-        let mut log = node.synced.clone();
-        node.pending.iter().for_each(|write| log.take(write));
+    /// Who speaks of a term has it on disk.
+    fn revealed(&mut self, group: u64, me: u64, term: u64) {
+        let held = &self.nodes.entry(me).or_default().synced;
         assert!(
-            log.holds(*index, *term),
-            "node {me} leads without the committed entry {index} of term {term}"
+            held.term >= term,
+            "I16: {group}/{me} speaks of term {term} and has term {} on disk",
+            held.term
+        );
+    }
+
+    fn acknowledged(&mut self, group: u64, me: u64, term: u64, to: u64, index: u64) {
+        self.revealed(group, me, term);
+        let held = &self.nodes[&me].synced;
+        assert!(
+            held.last() >= index,
+            "I16: {group}/{me} acknowledged {index} and has synced through {}",
+            held.last()
+        );
+        // The leader of that term, while it leads it: its log never shrinks.
+        let leader = self.nodes.get(&to).filter(|n| n.leads && n.term == term);
+        if let Some(leader) = leader
+            && let (Some(ours), Some(its)) = (held.term_at(index), leader.memory.term_at(index))
+        {
+            assert!(
+                ours == its,
+                "I2: {group}/{me} acknowledged {index} to {group}/{to}, which has another entry there"
+            );
+        }
+    }
+
+    fn role(&mut self, group: u64, me: u64, term: u64, leads: bool) {
+        let node = self.nodes.entry(me).or_default();
+        assert!(
+            term >= node.term,
+            "I6: {group}/{me}: the term went from {} to {term}",
+            node.term
+        );
+        let begins = leads && !(node.leads && node.term == term);
+        (node.term, node.leads) = (term, leads);
+        if !begins {
+            return;
+        }
+        // Leader completeness (§5.4): who leads holds what was committed in earlier terms. (A
+        // candidate that slept may come to lead an old term when later ones have committed.)
+        let log = &node.memory;
+        let through = self.committed_in.range(..term).map(|(_, last)| *last).max();
+        let committed = self.committed.between(log.base.0 + 1, through.unwrap_or(0));
+        for (first, last, of) in committed {
+            for index in [first, last] {
+                assert!(
+                    log.holds(index, of),
+                    "I3: {group}/{me} leads term {term} without the committed entry {index} of term {of}"
+                );
+            }
+        }
+    }
+
+    /// Entries are applied only out of the node's own synced log.
+    fn handed(&mut self, group: u64, me: u64, index: u64, term: u64) {
+        let node = self.nodes.entry(me).or_default();
+        assert!(
+            node.synced.term_at(index) == Some(term),
+            "I16: {group}/{me} applies {index} beyond its own synced log"
         );
     }
 
     /// What is called committed is synced by a quorum, and is the same for everybody.
-    fn commit(&mut self, me: u64, index: u64, term: u64) {
-        let from = {
-            let node = self.nodes.entry(me).or_default();
-            assert_eq!(
-                node.synced.log.get(&index),
-                Some(&term),
-                "node {me} applies {index} beyond its own synced log"
-            );
-            std::mem::replace(&mut node.commit, index) + 1
-        };
-        if self
-            .committed
-            .last_key_value()
-            .is_none_or(|(i, _)| *i < index)
-        {
-            let holds = |n: &&Node| n.synced.holds(index, term);
-            let count = self.nodes.values().filter(holds).count() as u64;
-            assert!(
-                2 * count > self.members,
-                "entry {index} is called committed and {count} of {} have it on disk",
-                self.members
-            );
+    fn commit(&mut self, group: u64, me: u64, index: u64) {
+        let node = self.nodes.entry(me).or_default();
+        assert!(
+            index >= node.commit,
+            "I6: {group}/{me}: commit went from {} to {index}",
+            node.commit
+        );
+        node.commit = index;
+        let known = self.committed.last();
+        let log = &self.nodes[&me].memory;
+        // What others saw committed.
+        for (first, last, term) in log.between(log.base.0 + 1, index.min(known)) {
+            for i in [first, last] {
+                assert!(
+                    self.committed.holds(i, term),
+                    "I3: {group}/{me} calls {i} of term {term} committed, where another entry was"
+                );
+            }
         }
-        for (i, t) in self.nodes[&me].synced.log.range(from..=index) {
-            let known = *self.committed.entry(*i).or_insert(*t);
-            assert_eq!(known, *t, "entry {i} was committed in two terms");
+        if index <= known {
+            return;
+        }
+        let term = log.term_at(index);
+        let term = term.unwrap_or_else(|| panic!("I6: {group}/{me} has no entry {index}"));
+        let node = &self.nodes[&me];
+        // §5.4.2: only entries of the leader's own term are committed by counting.
+        assert!(
+            !node.leads || term == node.term,
+            "I5: {group}/{me} leads term {} and committed {index} of term {term} by counting",
+            node.term
+        );
+        let holds = |n: &&Node| n.synced.holds(index, term) || n.lost.holds(index, term);
+        let count = self.nodes.values().filter(holds).count() as u64;
+        assert!(
+            2 * count > self.members,
+            "I5: entry {group}/{index} is called committed by {me} and {count} of {} have it on disk",
+            self.members
+        );
+        let newest = node.memory.term;
+        let last = self.committed_in.entry(newest).or_default();
+        *last = index.max(*last);
+        let from = (known + 1).max(log.base.0 + 1);
+        if from > known + 1 {
+            // Nobody told what lies between: it came with a snapshot.
+            self.committed.reset(log.base);
+        }
+        let news: Vec<_> = log.between(from, index).collect();
+        for (first, last, term) in news {
+            self.committed.append(term, first, last);
         }
     }
 }
 
-fn same_vote(me: u64, (term, vote): (u64, u64), (new_term, new_vote): (u64, u64)) {
+fn same_vote(group: u64, me: u64, (term, vote): (u64, u64), (new_term, new_vote): (u64, u64)) {
     assert!(
         new_term >= term,
-        "node {me}: term went from {term} to {new_term}"
+        "I6: {group}/{me}: the term went from {term} to {new_term}"
     );
     assert!(
         new_term > term || vote == 0 || vote == new_vote,
-        "node {me} voted for {vote} and for {new_vote} in term {term}"
+        "I6: {group}/{me} voted for {vote} and for {new_vote} in term {term}"
     );
 }

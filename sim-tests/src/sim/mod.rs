@@ -1,5 +1,8 @@
 //! Machines, networks and clusters inside one simulation.
 
+mod bounds;
+pub mod campaign;
+mod held;
 pub mod invariants;
 pub mod kv_cluster;
 pub mod ledger;
@@ -7,6 +10,8 @@ pub mod nodes;
 pub mod ownership;
 pub mod probe;
 pub mod raft_cluster;
+mod reads;
+mod sessions;
 pub mod trace;
 pub mod unrest;
 pub mod wire;

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
+use world::clock::inject;
 use world::disk::{Disk, SimDisk, SimDiskOptions};
 
 /// A machine of [`Nodes`].
@@ -37,6 +38,7 @@ pub struct Nodes {
     machines: Arc<Mutex<Vec<Machine>>>,
     fatal: Arc<Mutex<Vec<(Key, String)>>>,
     clients: Arc<Mutex<u32>>,
+    desk: Arc<Mutex<Option<NodeHandle>>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -59,6 +61,7 @@ impl Nodes {
             machines: Arc::default(),
             fatal: Arc::default(),
             clients: Arc::default(),
+            desk: Arc::default(),
         }
     }
 
@@ -95,6 +98,18 @@ impl Nodes {
             .name(name)
             .ip(IpAddr::V4(ip))
             .build()
+    }
+
+    /// Runs what asks the servers a question on a machine kept for that.
+    pub async fn at_desk<T: Send + 'static>(
+        &self,
+        task: impl Future<Output = T> + Send + 'static,
+    ) -> T {
+        let desk = {
+            let mut desk = lock(&self.desk);
+            desk.get_or_insert_with(|| self.client_node()).clone()
+        };
+        desk.spawn(task).await.expect("a question panicked")
     }
 
     /// Runs a test's body on a machine of its own (the main task of a simulation has no address).
@@ -197,8 +212,18 @@ impl Nodes {
         lock(&self.machines)[key.0].disk.clone()
     }
 
-    fn sim(&self, key: Key) -> SimNode {
+    pub(super) fn sim(&self, key: Key) -> SimNode {
         lock(&self.machines)[key.0].sim
+    }
+
+    /// From now on the machine's clock is fast (or slow, below 0) by so many millionths.
+    pub fn clock_rate(&self, key: Key, ppm: i64) {
+        inject::set_rate_ppm(self.sim(key), ppm);
+    }
+
+    /// The machine's clock jumps ahead.
+    pub fn clock_jump(&self, key: Key, by: Duration) {
+        inject::jump(self.sim(key), by);
     }
 
     /// Stops the process where it stands; it goes on with [`Nodes::resume`].

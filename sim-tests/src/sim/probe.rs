@@ -36,7 +36,7 @@ impl KvCluster {
             );
             link.call(channel, body.into(), limit).await.ok()
         };
-        self.nodes.run(task).await
+        self.nodes.at_desk(task).await
     }
 
     /// Asks one kv server, once; `None`: no answer in time.

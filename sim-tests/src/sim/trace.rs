@@ -1,6 +1,7 @@
 //! The event trace of a run: what the nodes tell through `world::observe`, with simulated time.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::rc::Rc;
 use std::sync::Once;
@@ -60,6 +61,8 @@ pub fn start() {
     }));
     TRACE.with(|t| *t.borrow_mut() = trace.clone());
     CHECKS.with(|c| c.borrow_mut().clear());
+    sink::clear_marks();
+    world::clock::inject::clear();
     sink::listen(Some(Box::new(move |event| {
         let at = now_us();
         trace.borrow_mut().record(at, event.clone());
@@ -107,6 +110,11 @@ impl Trace {
     }
 }
 
+/// How often each coverage mark was hit in this run.
+pub fn marks() -> BTreeMap<&'static str, u64> {
+    sink::marks()
+}
+
 /// Number of events so far and a digest of all of them.
 pub fn digest() -> (u64, u64) {
     TRACE.with(|t| {
@@ -114,6 +122,16 @@ pub fn digest() -> (u64, u64) {
         let trace = trace.borrow();
         (trace.count, trace.digest)
     })
+}
+
+/// The kept events, with their times in µs.
+pub fn events() -> Vec<(u64, Event)> {
+    TRACE.with(|t| t.borrow().borrow().events.clone())
+}
+
+/// When the last event was told (µs); after a run that was broken off, about its end.
+pub fn last_us() -> u64 {
+    TRACE.with(|t| t.borrow().borrow().events.last().map_or(0, |(at, _)| *at))
 }
 
 /// The kept events, a line each.

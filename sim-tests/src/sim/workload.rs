@@ -4,7 +4,7 @@ use super::kv_cluster::KvCluster;
 use crate::history::{Answer, Call, History, Operation};
 use crate::linear;
 use bytes::Bytes;
-use kv::api::Outcome;
+use kv::api::{Op, Outcome};
 use kv::client::{Client, ClientError};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -47,6 +47,11 @@ impl Book {
             number,
             book: self.clone(),
         }
+    }
+
+    /// What was recorded so far.
+    pub fn history(&self) -> History {
+        lock(&self.history).clone()
     }
 
     /// Operations recorded.
@@ -110,10 +115,10 @@ impl Book {
         if let Err(violation) = linear::check(&history) {
             match violation {
                 linear::Violation::NotLinearizable { report, .. } => {
-                    panic!("not linearizable: {report}")
+                    panic!("I8: not linearizable: {report}")
                 }
                 linear::Violation::Undecided { key } => {
-                    panic!("key {key:?}: too concurrent to be judged")
+                    panic!("I8: key {key:?}: too concurrent to be judged")
                 }
             }
         }
@@ -157,18 +162,18 @@ fn tokens_once_and_in_order(key: &Bytes, operations: &[Operation]) {
             .is_some_and(|(at, _)| *at < read_from);
         assert!(
             found.len() <= 1,
-            "{token} is in {key:?} {} times",
+            "I9: {token} is in {key:?} {} times",
             found.len()
         );
         assert!(
             !acknowledged || found.len() == 1,
-            "acknowledged {token} is not in {key:?}"
+            "I9: acknowledged {token} is not in {key:?}"
         );
         if let (true, Some(at)) = (acknowledged, found.first()) {
             let after = next.entry(operation.client).or_insert(0);
             assert!(
                 at >= after,
-                "{token} stands before an earlier append of its client"
+                "I9: {token} stands before an earlier append of its client"
             );
             *after = *at;
         }
@@ -178,6 +183,11 @@ fn tokens_once_and_in_order(key: &Bytes, operations: &[Operation]) {
 impl Scribe {
     /// Does one operation and records it. False when it failed.
     pub async fn perform(&self, key: &[u8], call: Call) -> bool {
+        self.ask(key, call).await.is_some()
+    }
+
+    /// Does one operation, records it and says how it was answered.
+    pub async fn ask(&self, key: &[u8], call: Call) -> Option<Answer> {
         let called = now();
         let result = match &call {
             Call::Get => self.client.get(key).await.map(Answer::Value),
@@ -192,19 +202,55 @@ impl Scribe {
         };
         let returned = match result {
             Ok(answer) => Some((now(), answer)),
-            Err(error) => {
-                lock(&self.book.errors).push(format!("client {}: {error}", self.number));
-                match error {
-                    ClientError::Unknown(_) => None,
-                    // Certainly without effect: no part of the history.
-                    ClientError::Unavailable(_) => return false,
-                    ClientError::Invalid(reason) => {
-                        panic!("a valid operation was refused: {reason}")
-                    }
-                }
-            }
+            // Certainly without effect: no part of the history.
+            Err(error) if !self.failed(&error) => return None,
+            Err(_) => None,
         };
-        let done = returned.is_some();
+        let answer = returned.as_ref().map(|(_, answer)| answer.clone());
+        self.record(key, call, called, returned);
+        answer
+    }
+
+    /// Appends the same to two keys of one shard, atomically: both are as long afterwards.
+    ///
+    /// # Panics
+    /// When one was appended to without the other.
+    pub async fn append_both(&self, one: &[u8], other: &[u8], value: Bytes) {
+        let called = now();
+        let append = |key: &[u8]| Op::Append {
+            key: Bytes::copy_from_slice(key),
+            value: value.clone(),
+        };
+        let result = self.client.batch(vec![append(one), append(other)]).await;
+        let lengths = match result {
+            Ok(outcomes) => match outcomes[..] {
+                [Outcome::Written { len }, Outcome::Written { len: other }] => {
+                    assert_eq!(len, other, "I9: a batch was applied in part");
+                    Some((now(), Answer::Length(len)))
+                }
+                _ => panic!("a batch of two appends was answered {outcomes:?}"),
+            },
+            Err(error) if !self.failed(&error) => return,
+            Err(_) => None,
+        };
+        for key in [one, other] {
+            self.record(key, Call::Append(value.clone()), called, lengths.clone());
+        }
+    }
+
+    /// Notes an error; true when the operation may have had an effect.
+    fn failed(&self, error: &ClientError) -> bool {
+        lock(&self.book.errors).push(format!("client {}: {error}", self.number));
+        match error {
+            ClientError::Unknown(_) => true,
+            ClientError::Unavailable(_) => false,
+            ClientError::Invalid(reason) => {
+                panic!("a valid operation was refused: {reason}")
+            }
+        }
+    }
+
+    fn record(&self, key: &[u8], call: Call, called: u64, returned: Option<(u64, Answer)>) {
         let operation = Operation {
             client: self.number,
             call,
@@ -212,7 +258,6 @@ impl Scribe {
             returned,
         };
         lock(&self.book.history).add(key, operation);
-        done
     }
 }
 

@@ -160,3 +160,37 @@ async fn damaged_state() {
     })
     .await;
 }
+
+/// The log of a member that has had its vote is gone: it refuses to start, and so it does when it
+/// is started again (as a supervisor would). Found by the campaign: the first refusal had left an
+/// empty log behind, with which the second start went on, and voted.
+#[madsim::test]
+async fn a_lost_log_is_refused_at_every_start() {
+    scenario(RaftOptions::of(3), |c| async move {
+        for i in 0..5 {
+            c.agree(&command("before", i), LONG).await;
+        }
+        c.settle(&c.ids(), 0).await;
+        let node = c.others(&[c.wait_leader(&c.ids()).await])[0];
+        c.kill(node);
+        let disk = c.nodes.disk(c.key(node));
+        for (name, _) in disk.files() {
+            if name.starts_with("log/") {
+                assert!(disk.delete(&name), "{name}");
+            }
+        }
+        for _ in 0..3 {
+            c.start(node);
+            millis(2000).await;
+            let fatal = c.nodes.take_fatal();
+            let [(key, why)] = &fatal[..] else {
+                panic!("it goes on without its log: {fatal:?}");
+            };
+            assert_eq!(*key, c.key(node));
+            assert!(why.contains("the log is gone"), "{why}");
+            c.kill(node);
+        }
+        c.agree(&command("after", 0), LONG).await;
+    })
+    .await;
+}

@@ -313,3 +313,40 @@ async fn a_slow_leader_counts_itself_after_its_sync() {
     })
     .await;
 }
+
+/// Followers hold more uncommitted entries than their log in memory may have, and their leader is
+/// gone: the next leader's first entry stands behind all of them, and must get through. Found by the
+/// campaign: followers dropped every append then, and the group stood still for ever.
+#[madsim::test]
+async fn a_new_leader_commits_behind_a_full_log() {
+    const BIG: usize = 6 << 10;
+    let small = RaftOptions::small_log(3);
+    let adjust = small.adjust.clone();
+    let options = RaftOptions {
+        adjust: std::sync::Arc::new(move |options| {
+            adjust(options);
+            options.max_log_bytes = 64 << 10;
+        }),
+        ..small
+    };
+    scenario(options, |c| async move {
+        let leader = c.wait_leader(&c.ids()).await;
+        let others = c.others(&[leader]);
+        // They hear it, and it does not hear them.
+        for other in &others {
+            c.nodes.cut(c.key(*other), c.key(leader));
+        }
+        for i in 0..40 {
+            let mut big = command("big", i);
+            big.resize(BIG, b'.');
+            fire(&c, leader, big, LONG);
+        }
+        millis(400).await;
+        c.kill(leader);
+        c.agree_among(&others, &command("next", 0), LONG).await;
+        c.nodes.heal();
+        c.start(leader);
+        heal_and_settle(&c).await;
+    })
+    .await;
+}

@@ -3,9 +3,12 @@
 #![cfg(madsim)]
 
 mod agreement;
+mod births;
 mod churn;
 mod common;
+mod compaction;
 mod damage;
+mod deaf;
 mod disks;
 mod elections;
 mod figure8;

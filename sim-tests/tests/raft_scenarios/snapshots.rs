@@ -1,9 +1,13 @@
 //! Log compaction (§7): followers that lag behind the log are brought up by a snapshot.
 
 use super::common::*;
+use sim_tests::sim::nodes::eventually;
 use sim_tests::sim::{RaftCluster, RaftOptions, trace, wire};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use world::net::Kind;
+use world::net::inject::{Verdict, set_judge};
 
 /// Longer than what `RaftOptions::small_log` keeps.
 const SIZE: usize = 100;
@@ -137,6 +141,44 @@ async fn snapshot_install_unreliable_crash() {
     scenario(options, |c| lagging(c, wire::Faults::unreliable(), true)).await;
 }
 
+/// Answers to chunks are lost, and nothing says so (the connection stands): each costs about a
+/// second, not the patience that installing the last chunk needs.
+#[madsim::test]
+async fn snapshot_install_with_lost_answers() {
+    scenario(RaftOptions::small_log(3), |c| async move {
+        let installs = count_installs();
+        many(&c, &c.ids(), "first", 10).await;
+        c.settle(&c.ids(), 0).await;
+        let leader = c.wait_leader(&c.ids()).await;
+        let victim = c.others(&[leader])[0];
+        c.kill(victim);
+        many(&c, &c.others(&[victim]), "missed", 300).await;
+        let answers = Arc::new(AtomicU64::new(0));
+        let counter = answers.clone();
+        set_judge(Some(Box::new(move |passing| {
+            if passing.kind != Kind::Reply || passing.from.node != victim {
+                return Verdict::Pass;
+            }
+            match counter.fetch_add(1, Ordering::Relaxed) % 8 {
+                7 => Verdict::Drop,
+                _ => Verdict::Pass,
+            }
+        })));
+        let index = c.status(leader).expect("up").commit;
+        c.start(victim);
+        eventually("the snapshot arrives", Duration::from_secs(20), || async {
+            c.status(victim).is_some_and(|s| s.applied >= index)
+        })
+        .await;
+        assert_eq!(installs.load(Ordering::Relaxed), 1);
+        let lost = answers.load(Ordering::Relaxed) / 8;
+        assert!(lost >= 3, "only {lost} answers were lost");
+        set_judge(None);
+        heal_and_settle(&c).await;
+    })
+    .await;
+}
+
 /// The follower loses its power again and again while it is given a snapshot: it always ends with
 /// the whole state, never with a mixture.
 #[madsim::test]
@@ -224,7 +266,12 @@ async fn follower_with_a_slow_disk() {
         for command in &all {
             assert!(c.times(command) > 0);
         }
-        assert_bounded(&c);
+        // A flush may be under way on the stalling disk still (seed 35); its log is cut when it ends.
+        eventually("every log is cut", LONG, || async {
+            let short = |node| c.status(node).is_some_and(|s| s.last - s.base <= BOUND);
+            c.ids().into_iter().all(short)
+        })
+        .await;
     })
     .await;
 }

@@ -1,0 +1,197 @@
+//! What all runs of a sweep came to.
+
+use crate::seed::Ran;
+use sim_tests::campaign::marks;
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::time::Duration;
+
+/// Sums over the runs that have ended.
+#[derive(Default)]
+pub struct Ensemble {
+    /// Seeds run.
+    pub seeds: u64,
+    /// Seeds that failed, and how.
+    pub failed: BTreeMap<u64, String>,
+    /// Seeds run a second time.
+    pub repeated: u64,
+    /// CPU time of all runs of seeds.
+    pub cpu: Duration,
+    simulated_seconds: f64,
+    operations: u64,
+    answered: u64,
+    events: u64,
+    /// Name → (times, seeds).
+    faults: BTreeMap<String, (u64, u64)>,
+    marks: BTreeMap<String, (u64, u64)>,
+}
+
+fn add(sums: &mut BTreeMap<String, (u64, u64)>, of_run: &BTreeMap<String, u64>) {
+    for (name, times) in of_run.iter().filter(|(_, times)| **times > 0) {
+        let sum = sums.entry(name.clone()).or_default();
+        *sum = (sum.0 + times, sum.1 + 1);
+    }
+}
+
+impl Ensemble {
+    /// Adds a run of a seed.
+    pub fn add(&mut self, run: &Ran) {
+        self.seeds += 1;
+        self.cpu += run.outcome.cpu;
+        if let Some(summary) = &run.summary {
+            self.simulated_seconds += summary.simulated_seconds;
+            self.operations += summary.operations;
+            self.answered += summary.answered;
+            self.events += summary.events;
+            add(&mut self.faults, &summary.faults);
+            add(&mut self.marks, &summary.marks);
+        }
+    }
+
+    /// Expected marks that were never hit.
+    pub fn missing(&self) -> Vec<&'static str> {
+        let missing = |mark: &&&str| !self.marks.contains_key(**mark);
+        marks::EXPECTED.iter().filter(missing).copied().collect()
+    }
+
+    fn per_cpu(&self, what: f64) -> f64 {
+        what / self.cpu.as_secs_f64().max(1e-9)
+    }
+
+    /// One line on the way.
+    pub fn progress(&self, real: Duration, of: Option<u64>, left: Option<Duration>) -> String {
+        let of = of.map_or(String::new(), |n| format!(" of {n}"));
+        let left = left.map_or(String::new(), |d| format!(" · {} left", duration(d)));
+        format!(
+            "{} · {}{of} seeds · {} failed · {:.0} seeds per CPU-hour · {:.0} simulated s per CPU-second{left}",
+            duration(real),
+            self.seeds,
+            self.failed.len(),
+            self.per_cpu(self.seeds as f64) * 3600.0,
+            self.per_cpu(self.simulated_seconds),
+        )
+    }
+
+    /// The tables at the end.
+    pub fn report(&self, real: Duration) -> String {
+        let mut text = String::new();
+        let _ = writeln!(
+            text,
+            "\nseeds        {} in {}, {} of CPU time",
+            self.seeds,
+            duration(real),
+            duration(self.cpu)
+        );
+        let _ = writeln!(
+            text,
+            "speed        {:.0} seeds per CPU-hour; {:.1} simulated seconds each",
+            self.per_cpu(self.seeds as f64) * 3600.0,
+            self.simulated_seconds / (self.seeds.max(1)) as f64
+        );
+        let _ = writeln!(
+            text,
+            "simulated    {}; {:.0} : 1 CPU time of one core, {:.0} : 1 real time",
+            duration(Duration::from_secs_f64(self.simulated_seconds)),
+            self.per_cpu(self.simulated_seconds),
+            self.simulated_seconds / real.as_secs_f64().max(1e-9)
+        );
+        let _ = writeln!(
+            text,
+            "operations   {}, {} answered; {} events told by the servers",
+            self.operations, self.answered, self.events
+        );
+        let _ = writeln!(text, "run twice    {} seeds (I22)", self.repeated);
+        let _ = writeln!(text, "failed       {}", self.failed.len());
+        table(&mut text, "faults carried out", &self.faults, &[]);
+        table(&mut text, "coverage marks", &self.marks, &self.missing());
+        if !self.failed.is_empty() {
+            let _ = writeln!(text, "\nfailed seeds");
+            for (seed, how) in &self.failed {
+                let _ = writeln!(text, "  {seed:>8}  {how}");
+            }
+        }
+        text
+    }
+}
+
+fn table(text: &mut String, title: &str, sums: &BTreeMap<String, (u64, u64)>, missing: &[&str]) {
+    if sums.is_empty() && missing.is_empty() {
+        return;
+    }
+    let names = sums
+        .keys()
+        .map(String::as_str)
+        .chain(missing.iter().copied());
+    let width = names
+        .map(|n| n.chars().count())
+        .chain([title.len()])
+        .max()
+        .unwrap_or(0);
+    let _ = writeln!(text, "\n{title:width$}  {:>12}  {:>9}", "times", "seeds");
+    for (name, (times, seeds)) in sums {
+        let _ = writeln!(text, "{name:width$}  {times:>12}  {seeds:>9}");
+    }
+    for name in missing {
+        let _ = writeln!(text, "{name:width$}  {:>12}  {:>9}", "NEVER", 0);
+    }
+}
+
+/// `2 h 03 min`, `4 min 10 s`, `7 s`.
+pub fn duration(time: Duration) -> String {
+    let seconds = time.as_secs();
+    match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
+        (0, 0, s) => format!("{s} s"),
+        (0, m, s) => format!("{m} min {s:02} s"),
+        (h, m, _) => format!("{h} h {m:02} min"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sim_tests::campaign::record::Summary;
+    use sim_tests::runner::{Outcome, Verdict};
+
+    fn ran(fault: &str, mark: &str) -> Ran {
+        Ran {
+            outcome: Outcome {
+                verdict: Verdict::Passed,
+                output: String::new(),
+                cpu: Duration::from_millis(500),
+                wall: Duration::from_secs(1),
+            },
+            summary: Some(Summary {
+                simulated_seconds: 60.0,
+                operations: 10,
+                answered: 9,
+                faults: [(fault.into(), 2), ("never carried out".into(), 0)].into(),
+                marks: [(mark.into(), 1)].into(),
+                ..Summary::default()
+            }),
+            violation: None,
+        }
+    }
+
+    #[test]
+    fn sums_of_two_runs() {
+        let mut ensemble = Ensemble::default();
+        let mark = marks::EXPECTED[0];
+        ensemble.add(&ran("PowerCut", mark));
+        ensemble.add(&ran("PowerCut", mark));
+        assert_eq!(ensemble.missing(), marks::EXPECTED[1..]);
+        let report = ensemble.report(Duration::from_secs(4));
+        let squeezed = report.split_whitespace().collect::<Vec<_>>().join(" ");
+        for part in [
+            "seeds 2 in 4 s, 1 s of CPU time",
+            "7200 seeds per CPU-hour; 60.0 simulated seconds each",
+            "simulated 2 min 00 s; 120 : 1 CPU time of one core, 30 : 1 real time",
+            "operations 20, 18 answered",
+            "PowerCut 4 2",
+            &format!("{mark} 2 2"),
+            &format!("{} NEVER 0", marks::EXPECTED[1]),
+        ] {
+            assert!(squeezed.contains(part), "no {part} in\n{report}");
+        }
+        assert!(!report.contains("never carried out"));
+    }
+}

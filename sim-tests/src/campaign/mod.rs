@@ -1,0 +1,8 @@
+//! The campaign: whole clusters under everything that can go wrong, drawn by a seed.
+
+pub mod draw;
+pub mod fault;
+pub mod marks;
+pub mod plan;
+pub mod record;
+mod templates;

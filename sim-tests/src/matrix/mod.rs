@@ -1,0 +1,199 @@
+//! The kill matrix: known bugs put back one at a time, and what notices them.
+//!
+//! A mutant goes through stages, the cheapest first: the tests it names; unit tests, models and
+//! exhaustive searches of the crates it changes; the scenarios of whole systems; the campaign. The
+//! first test that fails kills it, if the same test under the same seed passes on the unchanged tree
+//! (else this is an error, as is a mutant that does not compile).
+
+pub mod program;
+mod stages;
+mod table;
+mod tree;
+
+pub use table::{Kill, Row, Table};
+pub use tree::Tree;
+
+use crate::mutants::Mutant;
+use crate::runner::{self, Executable, Run};
+use stages::Stage;
+use std::time::Duration;
+use tree::target_of;
+
+/// Real time for one run of one test.
+const TIMEOUT: Duration = Duration::from_secs(600);
+
+/// What a mutant is put through.
+#[derive(Clone, Copy, Debug)]
+pub struct Effort {
+    /// CPU time of tests; building is not counted.
+    pub limit: Duration,
+    /// Scenarios and campaign alone.
+    pub simulation_only: bool,
+    /// Only the tests that the mutant names.
+    pub named_only: bool,
+}
+
+/// Tests run so far against one mutant.
+#[derive(Default)]
+struct Spent {
+    cpu: Duration,
+    runs: u64,
+}
+
+impl Tree {
+    /// Runs the unchanged tree through the first stages of these mutants; all must pass. Errors say
+    /// what failed.
+    pub fn baseline(&mut self, mutants: &[&Mutant], effort: Effort) -> Result<(), String> {
+        let mut seen = Vec::new();
+        for mutant in mutants {
+            for stage in stages::named(mutant, effort.simulation_only) {
+                for executable in self.keep(&stage.targets)? {
+                    for test in chosen(&executable, &stage)? {
+                        let key = (target_of(&executable), test.clone());
+                        if !seen.contains(&key) {
+                            self.must_pass(&executable, &test, 1)?;
+                            seen.push(key);
+                        }
+                    }
+                }
+                if effort.named_only {
+                    break; // the others are built when the first does not notice
+                }
+            }
+        }
+        eprintln!("baseline: {} tests pass on the unchanged tree", seen.len());
+        Ok(())
+    }
+
+    fn must_pass(&self, executable: &Executable, test: &str, seed: u64) -> Result<(), String> {
+        let outcome = one(executable, test, seed, None)?;
+        if outcome.passed() {
+            return Ok(());
+        }
+        let (package, target) = target_of(executable);
+        let complaint = outcome.complaint();
+        Err(format!(
+            "{package}/{target}::{test} under seed {seed} fails on the unchanged tree: {complaint}"
+        ))
+    }
+
+    /// Puts a mutant through its stages. Errors: a stale replacement, a mutant that does not
+    /// compile, a test that fails on the unchanged tree as well.
+    pub fn kill(&mut self, mutant: &Mutant, effort: Effort) -> Result<(Option<Kill>, f64), String> {
+        self.mutate(mutant)?;
+        let done = self.put_through(mutant, effort);
+        self.restore()?;
+        done.map_err(|why| format!("{}: {why}", mutant.id))
+    }
+
+    fn put_through(
+        &mut self,
+        mutant: &Mutant,
+        effort: Effort,
+    ) -> Result<(Option<Kill>, f64), String> {
+        let mut all = stages::named(mutant, effort.simulation_only);
+        if !effort.named_only {
+            if !effort.simulation_only {
+                all.extend(stages::models(self, mutant)?);
+            }
+            all.extend(stages::simulation(self, mutant)?);
+        }
+        let mut spent = Spent::default();
+        for stage in all {
+            if spent.cpu >= effort.limit.mul_f64(stage.share) {
+                continue;
+            }
+            let executables = self.build(&stage.targets)?;
+            let found = try_stage(&stage, &executables, effort.limit, &mut spent)?;
+            eprintln!(
+                "{}: {} of {:?}: {} runs, {:.1} CPU s so far",
+                mutant.id,
+                stage.name,
+                stage
+                    .targets
+                    .iter()
+                    .map(|t| t.1.as_str())
+                    .collect::<Vec<_>>(),
+                spent.runs,
+                spent.cpu.as_secs_f64()
+            );
+            if let Some((executable, kill)) = found {
+                let clean = self.clean(&target_of(&executable), mutant)?;
+                let name = kill.test.split_once("::").map_or("", |(_, name)| name);
+                self.must_pass(&clean, name, kill.seed)?;
+                return Ok((Some(kill), spent.cpu.as_secs_f64()));
+            }
+        }
+        Ok((None, spent.cpu.as_secs_f64()))
+    }
+}
+
+/// The tests of a stage in an executable.
+fn chosen(executable: &Executable, stage: &Stage) -> Result<Vec<String>, String> {
+    let wanted = |name: &str| {
+        stage.tests.is_empty() || stage.tests.iter().any(|begin| name.starts_with(begin))
+    };
+    let tests = runner::list(executable)?.into_iter();
+    let names = tests.filter(|t| !t.ignored && wanted(&t.name));
+    let names: Vec<String> = names.map(|t| t.name).collect();
+    match names.is_empty() && !stage.tests.is_empty() {
+        true => Err(format!(
+            "{} has no test {:?}",
+            executable.target, stage.tests
+        )),
+        false => Ok(names),
+    }
+}
+
+fn try_stage(
+    stage: &Stage,
+    executables: &[Executable],
+    limit: Duration,
+    spent: &mut Spent,
+) -> Result<Option<(Executable, Kill)>, String> {
+    let mut tests = Vec::new();
+    for executable in executables {
+        for name in chosen(executable, stage)? {
+            tests.push((executable, name));
+        }
+    }
+    let share = limit.mul_f64(stage.share);
+    for seed in stage.seeds.clone() {
+        for (executable, test) in &tests {
+            let Some(left) = share.checked_sub(spent.cpu).filter(|left| !left.is_zero()) else {
+                return Ok(None);
+            };
+            let outcome = one(executable, test, seed, Some(left))?;
+            spent.cpu += outcome.cpu;
+            spent.runs += 1;
+            // Ended at the limit of the whole, it may have been about to pass.
+            let cut_short = outcome.verdict == runner::Verdict::Endless && outcome.cpu >= left;
+            if !outcome.passed() && !cut_short {
+                let (package, target) = target_of(executable);
+                let kill = Kill {
+                    test: format!("{package}/{target}::{test}"),
+                    seed,
+                    complaint: outcome.complaint(),
+                };
+                return Ok(Some(((*executable).clone(), kill)));
+            }
+        }
+    }
+    Ok(None)
+}
+
+fn one(
+    executable: &Executable,
+    test: &str,
+    seed: u64,
+    cpu_limit: Option<Duration>,
+) -> Result<runner::Outcome, String> {
+    runner::run(&Run {
+        executable,
+        test,
+        seed,
+        environment: &[],
+        limit: TIMEOUT,
+        cpu_limit,
+    })
+}

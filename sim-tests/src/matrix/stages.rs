@@ -1,0 +1,177 @@
+//! Which tests are run against a mutant, in which order.
+
+use super::tree::{Target, Tree};
+use crate::mutants::Mutant;
+
+/// The test of the campaign, and its target.
+const CAMPAIGN: &str = "campaign";
+/// Seeds of a named scenario before anything else is tried.
+const NAMED_SEEDS: u64 = 3;
+/// Part of the limit after which scenarios give way to the campaign.
+const SCENARIOS_SHARE: f64 = 0.5;
+
+/// A group of tests that are built together.
+#[derive(Clone, Debug)]
+pub(super) struct Stage {
+    /// For people.
+    pub(super) name: &'static str,
+    /// What is built.
+    pub(super) targets: Vec<Target>,
+    /// Beginnings of the names of the tests run; empty: all.
+    pub(super) tests: Vec<String>,
+    /// Seeds: each test is run under the first, then each under the second, and so on.
+    pub(super) seeds: std::ops::RangeInclusive<u64>,
+    /// Part of the limit after which this stage is left.
+    pub(super) share: f64,
+}
+
+fn target(package: &str, target: &str) -> Target {
+    (package.into(), target.into())
+}
+
+/// The tests that a mutant names.
+pub(super) fn named(mutant: &Mutant, simulation: bool) -> Vec<Stage> {
+    let parsed = mutant.tests.iter().filter_map(|test| {
+        let (place, name) = test.split_once("::")?;
+        let (package, of) = place.split_once('/')?;
+        Some((package, of, name))
+    });
+    parsed
+        .filter(|(package, ..)| !simulation || *package == "sim-tests")
+        .map(|(package, of, name)| Stage {
+            name: "named",
+            targets: vec![target(package, of)],
+            tests: vec![name.into()],
+            seeds: 1..=if package == "sim-tests" {
+                NAMED_SEEDS
+            } else {
+                1
+            },
+            share: SCENARIOS_SHARE,
+        })
+        .collect()
+}
+
+/// Which crates a mutant is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Crate {
+    Protocol,
+    Replica,
+    Controller,
+    Kv,
+}
+
+fn crates(mutant: &Mutant) -> Vec<Crate> {
+    let of = |file: &str| match file.split('/').next() {
+        Some("kv") => Crate::Kv,
+        Some("ctrler") => Crate::Controller,
+        _ if file.starts_with("raft/protocol/") => Crate::Protocol,
+        _ => Crate::Replica,
+    };
+    let mut all: Vec<Crate> = mutant.edits.iter().map(|e| of(e.file)).collect();
+    all.sort();
+    all.dedup();
+    all
+}
+
+/// Unit tests, models and exhaustive searches of the crates that are changed.
+pub(super) fn models(tree: &Tree, mutant: &Mutant) -> Result<Vec<Stage>, String> {
+    let here = tree.scenarios()?;
+    let mut stages = Vec::new();
+    for of in crates(mutant) {
+        let (package, tests): (&str, &[&str]) = match of {
+            Crate::Protocol => (
+                "raft-protocol",
+                &[
+                    "paper",
+                    "durability",
+                    "reads",
+                    "snapshots",
+                    "transcripts",
+                    "walk",
+                ],
+            ),
+            Crate::Replica => (
+                "raft",
+                &[
+                    "lib",
+                    "identity",
+                    "log_damage",
+                    "log_walk",
+                    "session",
+                    "session_walk",
+                    "store",
+                    "store_install",
+                    "store_walk",
+                ],
+            ),
+            Crate::Controller => (
+                "ctrler",
+                &["changes", "history", "log", "rebalance", "client"],
+            ),
+            Crate::Kv => ("kv", &["machine", "shards", "client_stream", "client_fake"]),
+        };
+        let mut targets: Vec<Target> = tests.iter().map(|t| target(package, t)).collect();
+        if mutant
+            .edits
+            .iter()
+            .any(|e| e.file.starts_with("raft/world/"))
+        {
+            targets.push(target("world", "paged"));
+        }
+        stages.push((targets, package));
+        let search = match of {
+            Crate::Protocol => "explore_raft",
+            Crate::Kv => "explore_shards",
+            Crate::Replica | Crate::Controller => continue,
+        };
+        if here.iter().any(|t| t == search) {
+            stages.push((vec![target("sim-tests", search)], package));
+        }
+    }
+    let stage = |(targets, _)| Stage {
+        name: "models",
+        targets,
+        tests: Vec::new(),
+        seeds: 1..=1,
+        share: SCENARIOS_SHARE,
+    };
+    Ok(stages.into_iter().map(stage).collect())
+}
+
+/// Scenarios of whole systems, those nearest to the change first; then the campaign.
+pub(super) fn simulation(tree: &Tree, mutant: &Mutant) -> Result<Vec<Stage>, String> {
+    let here = tree.scenarios()?;
+    let near: &[&[&str]] = match crates(mutant)[..] {
+        [Crate::Protocol | Crate::Replica, ..] => {
+            &[&["raft_scenarios"], &["kv_one_group", "kv_power"]]
+        }
+        [Crate::Controller, ..] => &[&["ctrler_scenarios"], &["kv_many_groups"]],
+        _ => &[
+            &["kv_moves", "kv_many_groups", "kv_challenges"],
+            &["kv_one_group", "kv_power"],
+        ],
+    };
+    let all = |names: &[&str]| -> Vec<Target> {
+        let present = names.iter().filter(|n| here.iter().any(|h| h == *n));
+        present.map(|n| target("sim-tests", n)).collect()
+    };
+    let scenarios = |names: &[&str], seeds| Stage {
+        name: "scenarios",
+        targets: all(names),
+        tests: Vec::new(),
+        seeds,
+        share: SCENARIOS_SHARE,
+    };
+    let mut stages: Vec<Stage> = near.iter().map(|names| scenarios(names, 1..=1)).collect();
+    stages.push(scenarios(&near.concat(), 2..=u64::MAX));
+    stages.push(Stage {
+        name: CAMPAIGN,
+        targets: all(&[CAMPAIGN]),
+        tests: vec![CAMPAIGN.into()],
+        seeds: 1..=u64::MAX,
+        share: 1.0,
+    });
+    stages.retain(|stage| !stage.targets.is_empty());
+    Ok(stages)
+}

@@ -1,0 +1,215 @@
+//! The liveness phase: after healing, in bounded simulated time, everything is as it should be.
+
+use super::machines::Machines;
+use crate::campaign::plan::Options;
+use crate::sim::nodes::Key;
+use crate::sim::workload::Book;
+use ctrler::config::GroupId;
+use raft::protocol::Role;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+use tokio::time::sleep;
+
+/// After healing, all of it within this.
+const LIMIT: Duration = Duration::from_secs(90);
+/// For one question.
+const SHORT: Duration = Duration::from_secs(2);
+
+/// Who is broken for ever in the liveness phase: every disk that was damaged, and when only a core
+/// is to live, one more of each group that lost none (f of 2f + 1, by the seed).
+pub fn broken(machines: &Machines, options: &Options, seed: u64) -> BTreeSet<Key> {
+    let mut broken = BTreeSet::new();
+    if !options.core_only {
+        return broken;
+    }
+    let spoiled = machines.spoiled();
+    for group in 0..=options.groups {
+        let members = machines.cluster.group(group);
+        let one = members[(seed.wrapping_add(group) % members.len() as u64) as usize];
+        let hurt = members.iter().copied().find(|key| spoiled.contains(key));
+        broken.insert(hurt.unwrap_or(one));
+    }
+    broken
+}
+
+/// Waits until it is quiet: I17 (and I18, when only a core lives).
+///
+/// # Panics
+/// When it does not become so; the message says what is missing and that the core was healthy.
+pub async fn quiet(machines: &Machines, options: &Options, book: &Book) {
+    let since = world::clock::now();
+    let id = if options.core_only { "I18" } else { "I17" };
+    loop {
+        let missing = missing(machines, options).await;
+        if missing.is_empty() {
+            break;
+        }
+        assert!(
+            since.elapsed() < LIMIT,
+            "{id}: not within {LIMIT:?} after healing: {missing:#?}\n{}\nlast words of servers: {:#?}",
+            health(machines).await,
+            machines.last_words()
+        );
+        sleep(Duration::from_millis(100)).await;
+    }
+    fresh(machines, options, book, id).await;
+}
+
+/// What is not yet as it should be.
+async fn missing(machines: &Machines, options: &Options) -> Vec<String> {
+    let cluster = &machines.cluster;
+    let mut missing = Vec::new();
+    for group in 0..=options.groups {
+        if let Err(what) = agree(machines, group).await {
+            missing.push(format!("group {group}: {what}"));
+        }
+    }
+    if !missing.is_empty() {
+        return missing;
+    }
+    let controller = cluster.controller();
+    let Ok(config) = controller.query(None, SHORT).await else {
+        return vec!["the controllers do not answer".into()];
+    };
+    let Ok(records) = controller.records(SHORT).await else {
+        return vec!["the controllers do not answer".into()];
+    };
+    for group in config.groups.keys() {
+        let settled = records.get(group).map_or(0, |r| r.settled);
+        if settled < config.num {
+            missing.push(format!(
+                "group {group} has settled {settled}, the newest is {}",
+                config.num
+            ));
+        }
+    }
+    missing.extend(owners(machines, options).await);
+    missing
+}
+
+/// One leader, and all that live have applied the same.
+async fn agree(machines: &Machines, group: GroupId) -> Result<(), String> {
+    let cluster = &machines.cluster;
+    let spoiled = machines.spoiled();
+    let mut leaders = Vec::new();
+    let mut states = BTreeMap::new();
+    for node in cluster.members(group) {
+        let key = cluster.key(group, node);
+        if !machines.is_well(key) {
+            continue;
+        }
+        let damaged = spoiled.contains(&key);
+        let Some(status) = cluster.replica(group, node).await else {
+            // It may have refused to go on with its disk.
+            if damaged {
+                continue;
+            }
+            return Err(format!("node {node} does not answer"));
+        };
+        if status.role == Role::Leader {
+            leaders.push((node, status.term));
+        }
+        if damaged {
+            continue;
+        }
+        states.insert(node, (status.applied, status.digest));
+    }
+    if leaders.len() != 1 {
+        return Err(format!("leaders (node, term): {leaders:?}"));
+    }
+    let mut distinct = states.values();
+    let first = distinct.next();
+    match distinct.all(|state| Some(state) == first) {
+        true => Ok(()),
+        false => Err(format!("(applied, digest) differ: {states:?}")),
+    }
+}
+
+/// I12: each shard that has an owner is in one group; I14: nothing is left to be swept.
+async fn owners(machines: &Machines, options: &Options) -> Vec<String> {
+    let cluster = &machines.cluster;
+    let mut held: BTreeMap<u32, Vec<GroupId>> = BTreeMap::new();
+    for group in 1..=options.groups {
+        for node in cluster.members(group) {
+            if let Some(page) = cluster.status(group, node).await
+                && page.replica.role == Role::Leader
+            {
+                if page.sweeping > 0 {
+                    return vec![format!(
+                        "I14: group {group} has still to delete moved shards"
+                    )];
+                }
+                for shard in page.shards {
+                    held.entry(shard.shard).or_default().push(group);
+                }
+            }
+        }
+    }
+    let twice = held.into_iter().filter(|(_, groups)| groups.len() != 1);
+    twice
+        .map(|(shard, groups)| format!("I12: shard {shard} is in groups {groups:?}"))
+        .collect()
+}
+
+/// A fresh write and read of every key.
+async fn fresh(machines: &Machines, options: &Options, book: &Book, id: &str) {
+    use crate::history::Call;
+    let scribe = book.scribe(machines.cluster.client_within(Duration::from_secs(15)), 0);
+    let seconds: &[bool] = match options.work {
+        crate::campaign::plan::Work::Batches => &[false, true],
+        _ => &[false],
+    };
+    for n in 0..options.keys {
+        for second in seconds {
+            let key = super::work::key(options, n, *second);
+            assert!(
+                scribe.perform(&key, Call::Get).await,
+                "{id}: a read of {} was not answered within 15 s after healing; errors: {:#?}\n{}",
+                String::from_utf8_lossy(&key),
+                book.errors().last(),
+                health(machines).await
+            );
+        }
+        // One fresh write to its shard.
+        let tag = format!("fresh-{{k{n}}}");
+        assert!(
+            scribe
+                .perform(tag.as_bytes(), Call::Put("fresh".into()))
+                .await,
+            "{id}: a write of {tag} was not answered within 15 s after healing; errors: {:#?}\n{}",
+            book.errors().last(),
+            health(machines).await
+        );
+    }
+}
+
+/// Proof that those who must do it are up and hear each other.
+async fn health(machines: &Machines) -> String {
+    let cluster = &machines.cluster;
+    let mut lines = Vec::new();
+    for key in machines.all() {
+        let (group, node) = machines.site(key);
+        let status = cluster.replica(group, node).await;
+        let up = cluster.nodes.is_up(key);
+        let spoiled = machines.spoiled().contains(&key);
+        let told = status.map_or("no answer".to_owned(), |s| {
+            format!(
+                "{:?} term {} leader {:?} last {} commit {} applied {} {}",
+                s.role,
+                s.term,
+                s.leader,
+                s.last,
+                s.commit,
+                s.applied,
+                s.not_voting.unwrap_or_default()
+            )
+        });
+        let name = cluster.nodes.name(key);
+        lines.push(format!("  {name}: up {up}, damaged {spoiled}: {told}"));
+    }
+    lines.push(format!(
+        "  nothing is cut, lost or late: {}",
+        super::network::calm()
+    ));
+    lines.join("\n")
+}

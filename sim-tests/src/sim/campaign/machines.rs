@@ -1,0 +1,258 @@
+//! Servers of a run: who is meant to be down, who may end by itself, and the supervisor that starts
+//! a process again as a container engine would.
+
+use crate::campaign::fault::Down;
+use crate::sim::kv_cluster::KvCluster;
+use crate::sim::nodes::Key;
+use ctrler::config::GroupId;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::time::sleep;
+
+/// A process that ended by itself is started again after so long,
+const AGAIN: Duration = Duration::from_millis(500);
+/// at most so often in a row.
+const TRIES: u32 = 6;
+
+#[derive(Default)]
+struct State {
+    /// How many faults hold a machine down.
+    held: BTreeMap<Key, u32>,
+    paused: BTreeSet<Key>,
+    /// Machines whose disk fails or is damaged: their server may end with an error.
+    excused: BTreeSet<Key>,
+    /// Machines whose disk lost what it had acknowledged.
+    spoiled: BTreeSet<Key>,
+    tries: BTreeMap<Key, u32>,
+    /// Machines whose server ended too often to be started again before the end of the faults.
+    given_up: BTreeSet<Key>,
+    /// The last words of servers that ended by themselves.
+    words: BTreeMap<(Key, String), u32>,
+}
+
+/// The servers of a run. Cheap to clone.
+#[derive(Clone)]
+pub struct Machines {
+    /// The cluster they form.
+    pub cluster: KvCluster,
+    sites: Arc<BTreeMap<Key, (GroupId, u64)>>,
+    state: Arc<Mutex<State>>,
+}
+
+impl Machines {
+    /// All servers are up.
+    pub fn new(cluster: KvCluster, groups: u64) -> Machines {
+        let sites = (0..=groups)
+            .flat_map(|g| cluster.members(g).into_iter().map(move |n| (g, n)))
+            .map(|(g, n)| (cluster.key(g, n), (g, n)))
+            .collect();
+        Machines {
+            cluster,
+            sites: Arc::new(sites),
+            state: Arc::default(),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Group and node of a machine.
+    pub fn site(&self, key: Key) -> (GroupId, u64) {
+        self.sites[&key]
+    }
+
+    /// All machines.
+    pub fn all(&self) -> Vec<Key> {
+        self.sites.keys().copied().collect()
+    }
+
+    /// The server may end with an error from now on: its disk fails.
+    pub fn excuse(&self, key: Key) {
+        self.state().excused.insert(key);
+    }
+
+    /// The disk is not what it was: neither its server nor the group can count on it.
+    pub fn spoil(&self, key: Key) {
+        let (group, node) = self.site(key);
+        crate::sim::ledger::replaced(group, node);
+        let mut state = self.state();
+        state.excused.insert(key);
+        state.spoiled.insert(key);
+    }
+
+    fn start(&self, key: Key) {
+        if !self.cluster.nodes.is_up(key) {
+            self.cluster.nodes.start(key);
+        }
+    }
+
+    /// Machines whose disk was damaged.
+    pub fn spoiled(&self) -> BTreeSet<Key> {
+        self.state().spoiled.clone()
+    }
+
+    /// Takes a server down; it stays so until as many [`Machines::release`]s.
+    pub async fn hold(&self, key: Key, how: Down) {
+        let first = {
+            let mut state = self.state();
+            let held = state.held.entry(key).or_default();
+            *held += 1;
+            *held == 1
+        };
+        if first {
+            self.take_down(key, how).await;
+        }
+    }
+
+    async fn take_down(&self, key: Key, how: Down) {
+        let nodes = &self.cluster.nodes;
+        let paused = self.unpause(key);
+        if !nodes.is_up(key) {
+            return;
+        }
+        match how {
+            Down::Power => nodes.kill(key),
+            Down::Process => nodes.crash(key),
+            Down::Graceful if paused => nodes.crash(key),
+            Down::Graceful => nodes.stop(key).await,
+        }
+        self.tell_down(key);
+    }
+
+    /// For the timeline: the server itself cannot say that it is gone.
+    fn tell_down(&self, key: Key) {
+        let (group, node) = self.site(key);
+        world::observe(world::Site { group, node }, "down", &[]);
+    }
+
+    /// See [`Machines::hold`]; starts the server when nothing else holds it down.
+    pub fn release(&self, key: Key) {
+        {
+            let mut state = self.state();
+            let Some(held) = state.held.get_mut(&key) else {
+                return;
+            };
+            *held -= 1;
+            if *held > 0 {
+                return;
+            }
+            state.held.remove(&key);
+            state.tries.remove(&key);
+        }
+        self.start(key);
+    }
+
+    /// Power fails now; back after a while, unless something else holds it down.
+    pub async fn blink(&self, key: Key, down: Duration) {
+        self.hold(key, Down::Power).await;
+        sleep(down).await;
+        self.release(key);
+    }
+
+    /// True when the machine is neither down nor paused.
+    pub fn is_well(&self, key: Key) -> bool {
+        self.cluster.nodes.is_up(key) && !self.state().paused.contains(&key)
+    }
+
+    /// Stops the process where it stands.
+    pub fn pause(&self, key: Key) {
+        if self.is_well(key) {
+            self.cluster.nodes.pause(key);
+            self.state().paused.insert(key);
+        }
+    }
+
+    /// Lets it go on; true when it had been paused.
+    pub fn unpause(&self, key: Key) -> bool {
+        let was = self.state().paused.remove(&key);
+        if was {
+            self.cluster.nodes.resume(key);
+        }
+        was
+    }
+
+    /// Starts again, after a moment, what ended by itself. Runs for ever.
+    ///
+    /// # Panics
+    /// When a server ended whose disk did nothing wrong (I20).
+    pub async fn supervise(self) {
+        loop {
+            sleep(Duration::from_millis(50)).await;
+            self.look_after();
+        }
+    }
+
+    fn look_after(&self) {
+        for (key, why) in self.cluster.nodes.take_fatal() {
+            let mut state = self.state();
+            assert!(
+                state.excused.contains(&key),
+                "I20: {} ended, and its disk did nothing wrong: {why}",
+                self.cluster.nodes.name(key)
+            );
+            *state.words.entry((key, why)).or_default() += 1;
+            let tries = state.tries.entry(key).or_default();
+            *tries += 1;
+            if *tries > TRIES {
+                state.given_up.insert(key);
+                continue;
+            }
+            drop(state);
+            let machines = self.clone();
+            tokio::spawn(async move {
+                machines.hold(key, Down::Process).await;
+                sleep(AGAIN).await;
+                let kept = machines.state().tries.get(&key).copied();
+                machines.release(key);
+                if let Some(kept) = kept {
+                    machines.state().tries.insert(key, kept);
+                }
+            });
+        }
+    }
+
+    /// Lets everybody go on and starts everybody, but those in `broken`, who go down for ever.
+    pub fn recover(&self, broken: &BTreeSet<Key>) {
+        self.look_after();
+        for key in self.all() {
+            self.unpause(key);
+        }
+        let given_up;
+        {
+            let mut state = self.state();
+            state.held.clear();
+            state.tries.clear();
+            given_up = std::mem::take(&mut state.given_up);
+            // For good: nothing releases them any more.
+            state.held.extend(broken.iter().map(|key| (*key, u32::MAX)));
+        }
+        let nodes = &self.cluster.nodes;
+        for key in self.all() {
+            let disk = nodes.disk(key);
+            disk.clear_faults();
+            let crashed = disk.crashed() || given_up.contains(&key);
+            match (broken.contains(&key), nodes.is_up(key)) {
+                (true, true) => {
+                    nodes.kill(key);
+                    self.tell_down(key);
+                }
+                (false, true) if crashed => {
+                    nodes.kill(key);
+                    self.start(key);
+                }
+                (false, false) => self.start(key),
+                _ => {}
+            }
+        }
+    }
+
+    /// What servers said that ended by themselves.
+    pub fn last_words(&self) -> Vec<String> {
+        let shown = |((key, why), times): (&(Key, String), &u32)| {
+            format!("{}, {times} times: {why}", self.cluster.nodes.name(*key))
+        };
+        self.state().words.iter().map(shown).collect()
+    }
+}

@@ -1,0 +1,332 @@
+//! Runs a plan: a cluster, clients, faults; then healing and what must hold afterwards.
+
+mod aim;
+pub mod damage;
+pub mod liveness;
+pub mod machines;
+pub mod nemesis;
+pub mod network;
+mod orders;
+pub mod view;
+pub mod work;
+
+use super::kv_cluster::{KvCluster, KvOptions, small};
+use super::trace;
+use super::workload::Book;
+use crate::campaign::plan::Plan;
+use crate::campaign::record::{Band, Operation, Point, Record, Server, Summary, Violation};
+use crate::history::{Call, History};
+use machines::Machines;
+use nemesis::Nemesis;
+use std::any::Any;
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::time::sleep;
+use work::Clients;
+use world::disk::SimDiskOptions;
+
+/// What is known of a run while it goes on, and after it was broken off.
+#[derive(Clone, Default)]
+struct Told {
+    book: Book,
+    bands: Arc<Mutex<Vec<Band>>>,
+    servers: Arc<Mutex<Vec<Server>>>,
+    healed_us: Arc<Mutex<Option<u64>>>,
+    end_us: Arc<Mutex<u64>>,
+}
+
+fn get<T: Clone>(mutex: &Mutex<T>) -> T {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner).clone()
+}
+
+fn put<T>(mutex: &Mutex<T>, value: T) {
+    *mutex.lock().unwrap_or_else(PoisonError::into_inner) = value;
+}
+
+fn now_us() -> u64 {
+    let elapsed = madsim::time::TimeHandle::try_current().map(|t| t.elapsed());
+    elapsed.map_or(0, |e| u64::try_from(e.as_micros()).unwrap_or(u64::MAX))
+}
+
+/// Runs a plan in a simulation of its own and says what came of it. `whole`: with everything the
+/// servers told; otherwise with the last of it.
+pub fn run(test: &str, plan: &Plan, whole: bool) -> Record {
+    let (test, plan) = (test.to_owned(), plan.clone());
+    // A thread of its own: what thread-locals a run leaves must not reach the next.
+    #[expect(clippy::disallowed_methods, reason = "a simulation of its own")]
+    let thread = std::thread::spawn(move || run_here(&test, &plan, whole));
+    thread.join().expect("the run's own failures are caught")
+}
+
+fn run_here(test: &str, plan: &Plan, whole: bool) -> Record {
+    let told = Told::default();
+    let body = body(Arc::new(plan.clone()), told.clone(), whole);
+    let ended = catch_unwind(AssertUnwindSafe(|| {
+        let runtime = madsim::runtime::Runtime::with_seed_and_config(plan.seed, Default::default());
+        runtime.block_on(body)
+    }));
+    let violation = ended.err().map(|panic| violation(&*panic));
+    record(test, plan, &told, violation)
+}
+
+fn violation(panic: &(dyn Any + Send)) -> Violation {
+    let text = panic.downcast_ref::<String>().cloned();
+    let text = text.or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned()));
+    let message = text.unwrap_or_else(|| "a panic without words".into());
+    let id = message.split(':').next().unwrap_or_default();
+    let known = id.len() <= 3 && id.starts_with('I') && id[1..].parse::<u32>().is_ok();
+    Violation {
+        at_us: trace::last_us(),
+        invariant: if known { id } else { "I20" }.to_owned(),
+        message,
+    }
+}
+
+async fn body(plan: Arc<Plan>, told: Told, whole: bool) {
+    let options = &plan.options;
+    let cluster = KvCluster::new(cluster_options(&plan));
+    if whole {
+        trace::keep_whole();
+    }
+    view::install();
+    network::install();
+    world::clock::inject::clear();
+    let machines = Machines::new(cluster.clone(), options.groups);
+    let servers = machines.all().into_iter().map(|key| {
+        let (group, node) = machines.site(key);
+        let name = cluster.nodes.name(key);
+        Server { group, node, name }
+    });
+    put(&told.servers, servers.collect());
+    let (least, most) = options.latency_ms;
+    let latency = Duration::from_millis(least)..Duration::from_millis(most);
+    cluster.nodes.network(0.0, latency);
+    let joined: Vec<u64> = (1..=options.joined).collect();
+    cluster.join(&joined).await;
+    // All members must be up once, at birth.
+    for group in 0..=options.groups {
+        cluster.agreed(group).await;
+    }
+    let supervisor = machines.clone();
+    let desk = cluster.nodes.client_node();
+    let supervisor = desk.spawn(supervisor.supervise());
+    let clients = Clients::start(&cluster, options, told.book.clone());
+    let nemesis = Nemesis::new(machines.clone(), plan.clone(), told.bands.clone());
+    let events: Vec<_> = (0..plan.events.len())
+        .map(|n| desk.spawn(nemesis.clone().event(n)))
+        .collect();
+    sleep(Duration::from_millis(options.load_ms)).await;
+    events.iter().for_each(|event| event.abort());
+    supervisor.abort();
+    // What was aborted is dropped at its next turn.
+    sleep(Duration::from_millis(1)).await;
+    heal(&machines, &plan);
+    put(&told.healed_us, Some(now_us()));
+    let supervisor = desk.spawn(machines.clone().supervise());
+    clients.stop().await;
+    if !options.over_budget {
+        let (machines, plan, book) = (machines.clone(), plan.clone(), told.book.clone());
+        let quiet = async move {
+            // An order whose sender has gone may still be on its way to the controllers.
+            sleep(Duration::from_secs(12)).await;
+            ensure_joined(&machines.cluster).await;
+            liveness::quiet(&machines, &plan.options, &book).await;
+        };
+        desk.spawn(quiet)
+            .await
+            .expect("the liveness phase panicked");
+    }
+    supervisor.abort();
+    told.book.judge();
+    put(&told.end_us, now_us());
+    cluster.nodes.take_fatal();
+    cluster.nodes.finish().await;
+}
+
+/// Ends every fault; what is broken for ever stays so.
+fn heal(machines: &Machines, plan: &Plan) {
+    let nodes = &machines.cluster.nodes;
+    network::heal(nodes);
+    let (least, most) = plan.options.latency_ms;
+    nodes.network(
+        0.0,
+        Duration::from_millis(least)..Duration::from_millis(most),
+    );
+    let broken = liveness::broken(machines, &plan.options, plan.seed);
+    for key in machines.all() {
+        nodes.disk(key).set_options(disk_options(plan));
+        nodes.disk(key).on_crash(None);
+        // What a clock jumped stays: it never goes back.
+        world::clock::inject::set_rate_ppm(nodes.sim(key), 0);
+    }
+    machines.recover(&broken);
+}
+
+/// Somebody must own the shards, or nothing can be asked.
+async fn ensure_joined(cluster: &KvCluster) {
+    let controller = cluster.controller();
+    let patience = Duration::from_secs(60);
+    let config = controller.query(None, patience).await;
+    if config
+        .expect("I17: the controllers answer within 60 s after healing")
+        .groups
+        .is_empty()
+    {
+        let group = (1, cluster.identify(1).await);
+        let joined = controller.join([group].into(), patience).await;
+        joined.expect("I17: a join is accepted within 60 s after healing");
+    }
+}
+
+fn disk_options(plan: &Plan) -> SimDiskOptions {
+    let options = &plan.options;
+    let (least, most) = options.disk_us;
+    SimDiskOptions {
+        latency: (Duration::from_micros(least), Duration::from_micros(most)),
+        stall: options.stall_ppm as f64 / 1e6,
+        garbage: options.garbage_percent as f64 / 100.0,
+        keep_stale: options.families.iter().any(|f| f == "damage"),
+        ..SimDiskOptions::default()
+    }
+}
+
+fn cluster_options(plan: &Plan) -> KvOptions {
+    let options = &plan.options;
+    let (limits, append_bytes) = (options.small_limits, options.append_bytes);
+    KvOptions {
+        ctrlers: options.ctrlers,
+        groups: options.groups,
+        replicas: options.replicas,
+        shards: options.shards,
+        disk: disk_options(plan),
+        adjust: Arc::new(move |replica| {
+            if limits {
+                small(replica);
+                // Who sleeps for a second or two needs a snapshot, in several chunks.
+                replica.keep_log_bytes = 1 << 10;
+                replica.flush_log_bytes = 3 << 10;
+                replica.store.chunk_bytes = 512;
+            }
+            replica.max_append_bytes = append_bytes;
+        }),
+        deadline: Duration::from_secs(60),
+    }
+}
+
+fn record(test: &str, plan: &Plan, told: &Told, violation: Option<Violation>) -> Record {
+    let (events, digest) = trace::digest();
+    let history = told.book.history();
+    let end_us = match get(&told.end_us) {
+        0 => trace::last_us(),
+        end => end,
+    };
+    let mut bands = get(&told.bands);
+    let healed_us = get(&told.healed_us);
+    let mut faults: BTreeMap<String, u64> = BTreeMap::new();
+    for band in &mut bands {
+        if let Some(event) = plan.events.get(band.event) {
+            *faults.entry(event.fault.name()).or_default() += 1;
+            if event.for_ms > 0 && band.to_us == band.from_us {
+                // It was broken off by the end of the phase.
+                band.to_us = healed_us.unwrap_or(end_us);
+            }
+        }
+    }
+    let summary = Summary {
+        simulated_seconds: end_us as f64 / 1e6,
+        operations: history.len() as u64,
+        answered: told.book.answered() as u64,
+        events,
+        digest,
+        faults,
+        marks: trace::marks()
+            .into_iter()
+            .map(|(name, hits)| (name.to_owned(), hits))
+            .collect(),
+    };
+    let message = violation.as_ref().map_or("", |v| v.message.as_str());
+    Record {
+        test: test.into(),
+        plan: plan.clone(),
+        servers: get(&told.servers),
+        bands,
+        points: points(),
+        operations: operations(&history, plan.options.shards, message),
+        healed_us,
+        end_us,
+        violation,
+        summary,
+    }
+}
+
+fn points() -> Vec<Point> {
+    let point = |(at_us, event): (u64, world::observe::Event)| Point {
+        at_us,
+        group: event.site.group,
+        node: event.site.node,
+        kind: event.kind.into(),
+        fields: event
+            .fields
+            .iter()
+            .map(|(n, v)| ((*n).to_owned(), *v))
+            .collect(),
+    };
+    trace::events().into_iter().map(point).collect()
+}
+
+fn operations(history: &History, shards: u32, message: &str) -> Vec<Operation> {
+    let mut operations = Vec::new();
+    for (key, all) in history.keys() {
+        let shard = u64::from(kv::slot::shard(key, shards));
+        let shown = String::from_utf8_lossy(key).into_owned();
+        // The checkers name the key in their messages, and some of them its operations.
+        let blamed = message.contains(&format!("{key:?}"));
+        let named = |o: &crate::history::Operation| {
+            let (who, when) = (
+                format!("client {}: ", o.client),
+                format!(" at {} -> ", o.called),
+            );
+            let mut lines = message.lines();
+            lines.any(|l| l.trim_start().starts_with(&who) && l.contains(&when))
+        };
+        let some = blamed && all.iter().any(named);
+        for o in all {
+            operations.push(Operation {
+                client: o.client,
+                key: shown.clone(),
+                shard,
+                call: call(&o.call),
+                called_us: o.called,
+                returned_us: o.returned.as_ref().map(|(at, _)| *at),
+                answer: o
+                    .returned
+                    .as_ref()
+                    .map_or(String::new(), |(_, a)| short(format!("{a:?}"))),
+                violating: blamed && (!some || named(o)),
+            });
+        }
+    }
+    operations.sort_by_key(|o| (o.called_us, o.client));
+    operations
+}
+
+fn short(text: String) -> String {
+    match text.char_indices().nth(120) {
+        Some((at, _)) => format!("{}… ({} bytes)", &text[..at], text.len()),
+        None => text,
+    }
+}
+
+fn call(call: &Call) -> String {
+    let shown = |b: &bytes::Bytes| short(String::from_utf8_lossy(b).into_owned());
+    let maybe = |b: &Option<bytes::Bytes>| b.as_ref().map_or("nothing".into(), shown);
+    match call {
+        Call::Get => "get".into(),
+        Call::Put(value) => format!("put {}", shown(value)),
+        Call::Append(value) => format!("append {}", shown(value)),
+        Call::Delete => "delete".into(),
+        Call::Cas(from, to) => format!("cas {} to {}", maybe(from), maybe(to)),
+    }
+}

@@ -1,0 +1,77 @@
+//! Orders to the controllers, in the middle of everything.
+
+use super::nemesis::{Nemesis, lock, ms};
+use crate::campaign::fault::{Down, Fault};
+use ctrler::config::{ConfigNum, GroupId};
+use std::collections::BTreeMap;
+use std::time::Duration;
+use tokio::time::{sleep, timeout};
+
+/// For an order to the controllers.
+const ORDER: Duration = Duration::from_secs(20);
+
+impl Nemesis {
+    /// Tells the controllers, and does not mind when they refuse or cannot be reached.
+    pub(super) async fn order(&self, fault: &Fault) {
+        let cluster = &self.machines.cluster;
+        let controller = cluster.controller();
+        match fault {
+            Fault::Move { shard, group } => {
+                let _ = controller.move_shard(*shard, *group, ORDER).await;
+            }
+            Fault::Join(groups) => {
+                let mut joining = BTreeMap::new();
+                for group in groups {
+                    self.reopen(*group);
+                    if let Ok(identity) = timeout(ms(3000), cluster.identify(*group)).await {
+                        joining.insert(*group, identity);
+                    }
+                }
+                // One by one, since one that is a member already spoils the whole order.
+                for (group, identity) in joining {
+                    let _ = controller.join([(group, identity)].into(), ORDER).await;
+                }
+            }
+            Fault::Leave { groups, shutdown } => {
+                for group in groups {
+                    let left = controller.leave(vec![*group], ORDER).await;
+                    if let (Ok(num), true) = (left, *shutdown) {
+                        self.shut_when_done(*group, num).await;
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// A group that left may be shut down when the controllers have it that it is done.
+    async fn shut_when_done(&self, group: GroupId, since: ConfigNum) {
+        let cluster = &self.machines.cluster;
+        let controller = cluster.controller();
+        let done = async {
+            loop {
+                let record = controller.record(group, ORDER).await;
+                if matches!(record, Ok(Some(r)) if r.settled >= since && !r.holds) {
+                    return;
+                }
+                sleep(ms(200)).await;
+            }
+        };
+        if timeout(ORDER, done).await.is_err() {
+            return;
+        }
+        if lock(&self.shut).insert(group) {
+            for key in cluster.group(group) {
+                self.machines.hold(key, Down::Graceful).await;
+            }
+        }
+    }
+
+    fn reopen(&self, group: GroupId) {
+        if lock(&self.shut).remove(&group) {
+            for key in self.machines.cluster.group(group) {
+                self.machines.release(key);
+            }
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! What the clients of a run do.
+
+use crate::campaign::plan::{Options, Work};
+use crate::history::{Answer, Call};
+use crate::sim::kv_cluster::KvCluster;
+use crate::sim::unrest::between;
+use crate::sim::workload::{Book, Scribe, token};
+use bytes::Bytes;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use tokio::task::JoinHandle;
+use tokio::time::sleep;
+use world::entropy::random_u64;
+
+/// Time for one operation; then its outcome is unknown, or it was certainly not done.
+const DEADLINE: Duration = Duration::from_secs(20);
+
+/// Running clients.
+pub struct Clients {
+    /// What they do and are told.
+    pub book: Book,
+    stop: Arc<AtomicBool>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+/// The n-th key. Batches write two keys of one shard: the tag between braces decides it.
+pub fn key(options: &Options, n: u64, second: bool) -> Vec<u8> {
+    match (options.work, second) {
+        (Work::Batches, false) => format!("{{k{n}}}a").into_bytes(),
+        (Work::Batches, true) => format!("{{k{n}}}b").into_bytes(),
+        _ => format!("k{n}").into_bytes(),
+    }
+}
+
+impl Clients {
+    /// Starts them, each on a machine of its own.
+    pub fn start(cluster: &KvCluster, options: &Options, book: Book) -> Clients {
+        let stop = Arc::new(AtomicBool::new(false));
+        let start = |number| {
+            let (cluster, options) = (cluster.clone(), options.clone());
+            let (book, stop) = (book.clone(), stop.clone());
+            cluster.nodes.client_node().spawn(async move {
+                let scribe = book.scribe(cluster.client_within(DEADLINE), number);
+                let mut count = 0;
+                while !stop.load(Ordering::Relaxed) {
+                    count += 1;
+                    operation(&scribe, &options, number, count).await;
+                    sleep(between(0, options.pause_ms)).await;
+                }
+            })
+        };
+        let tasks = (1..=options.clients).map(start).collect();
+        Clients { book, stop, tasks }
+    }
+
+    /// Ends them after the operations they are at.
+    pub async fn stop(self) {
+        self.stop.store(true, Ordering::Relaxed);
+        for task in self.tasks {
+            task.await.expect("a client panicked");
+        }
+    }
+}
+
+async fn operation(scribe: &Scribe, options: &Options, client: u64, count: u64) {
+    let hot = random_u64() % 100 < options.hot_percent;
+    let n = if hot { 0 } else { random_u64() % options.keys };
+    let at = key(options, n, false);
+    match options.work {
+        Work::Mixed => {
+            scribe.perform(&at, mixed(options, client, count)).await;
+        }
+        Work::Appends if random_u64().is_multiple_of(3) => {
+            scribe.perform(&at, Call::Get).await;
+        }
+        Work::Appends => {
+            scribe
+                .perform(&at, Call::Append(token(client, count)))
+                .await;
+        }
+        Work::Counters => raise(scribe, &at).await,
+        Work::Batches if random_u64().is_multiple_of(3) => {
+            let second = random_u64().is_multiple_of(2);
+            scribe.perform(&key(options, n, second), Call::Get).await;
+        }
+        Work::Batches => {
+            let other = key(options, n, true);
+            scribe.append_both(&at, &other, token(client, count)).await;
+        }
+    }
+}
+
+fn mixed(options: &Options, client: u64, count: u64) -> Call {
+    let value = token(client, count);
+    // The same few values, so that compare-and-set has a chance.
+    let common = || Some(Bytes::from(format!("v{}", random_u64() % 3)));
+    match random_u64() % 10 {
+        0..=3 => Call::Get,
+        4 => Call::Put(common().unwrap_or_default()),
+        5 => Call::Put([&value[..], &vec![b'.'; options.padding]].concat().into()),
+        6 | 7 => Call::Append(value),
+        8 => Call::Delete,
+        _ => Call::Cas(common(), Some(value)),
+    }
+}
+
+/// Reads a counter and sets it one higher, if nobody was faster.
+async fn raise(scribe: &Scribe, key: &[u8]) {
+    let Some(Answer::Value(found)) = scribe.ask(key, Call::Get).await else {
+        return;
+    };
+    let text = found.as_deref().map(String::from_utf8_lossy);
+    let count: u64 = text.map_or(0, |t| t.parse().expect("a counter is a number"));
+    let next = Bytes::from((count + 1).to_string());
+    scribe.perform(key, Call::Cas(found, Some(next))).await;
+}
