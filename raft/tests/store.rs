@@ -5,7 +5,9 @@ mod store_common;
 use bytes::Bytes;
 use raft::store::{Done, Opened, Rows, Store, StoreError, StoreOptions};
 use std::io::ErrorKind;
+use std::time::Duration;
 use store_common::*;
+use world::clock::timeout;
 use world::disk::DiskOp;
 use world::testing::block_on_test;
 
@@ -285,7 +287,11 @@ fn what_is_deleted_during_a_rewrite_makes_another_one_due() {
         let fresh = store.bytes();
         flush(&mut store).await.unwrap();
         store.maybe_flush(false);
-        assert!(matches!(store.done().await, Ok(Done::Rewritten)));
+        let again = timeout(Duration::from_secs(10), store.done()).await;
+        assert!(
+            matches!(again, Ok(Ok(Done::Rewritten))),
+            "the file is not rewritten again"
+        );
         assert!(
             store.bytes() < fresh,
             "{} of {fresh} of {grown}",

@@ -1,36 +1,11 @@
 //! The apply task alone: installs that cross each other, and reads that wait.
 
 use super::*;
-use crate::identity::Identity;
-use crate::replica::options::Options;
+use crate::replica::parts::{Nothing, disk, shared};
 use crate::replica::shared::Ends;
-use crate::store::{Install, Opened, Rows, Spool, Stamp, StoreError, StoreOptions};
-use raft_protocol::{Core, HardState, Start};
-use world::disk::{SimDisk, SimDiskOptions};
+use crate::store::{Install, Opened, Spool, Stamp, StoreOptions};
+use world::disk::SimDisk;
 use world::testing::block_on_test;
-
-struct Nothing;
-
-impl Machine for Nothing {
-    fn load(&mut self, _: &Rows) -> Result<(), StoreError> {
-        Ok(())
-    }
-    fn apply(&mut self, _: &mut Rows, _: At, _: &[u8]) -> Result<Bytes, StoreError> {
-        Ok(Bytes::new())
-    }
-    fn read(&self, rows: &Rows, _: &[u8]) -> Result<Bytes, StoreError> {
-        Ok(rows.get(b"key")?.unwrap_or_default())
-    }
-}
-
-fn disk(name: &str) -> SimDisk {
-    let latency = (Duration::ZERO, Duration::from_micros(100));
-    let options = SimDiskOptions {
-        latency,
-        ..SimDiskOptions::default()
-    };
-    SimDisk::new(name, 1, options)
-}
 
 async fn open(disk: &SimDisk) -> Store {
     match Store::open(&disk.disk(), StoreOptions::default()).await {
@@ -55,33 +30,7 @@ async fn snapshot(index: u64) -> Spool {
 
 async fn applier(disk: &SimDisk) -> (Arc<Shared>, Applier<Nothing>, Ends) {
     let store = open(disk).await;
-    let options = Options::new(1, 1, BTreeMap::new());
-    let core = Core::new(Start {
-        id: 1,
-        settings: options.settings(),
-        seed: 1,
-        hard_state: HardState::default(),
-        base: SnapshotMeta::default(),
-        entries: Vec::new(),
-        applied: 0,
-        born: true,
-        state_lost: false,
-    });
-    let identity = Identity {
-        disk: 1,
-        cluster: None,
-        group: 1,
-        node: 1,
-        boot: 1,
-        nonce: 1,
-        born: true,
-        initial: BTreeMap::new(),
-        met: BTreeMap::new(),
-        boots: BTreeMap::new(),
-        before: Vec::new(),
-    };
-    let stamp = store.stamp();
-    let (shared, mut ends) = Shared::new(options, disk.disk(), identity, core.status(), &stamp);
+    let (shared, mut ends) = shared(disk, BTreeMap::new(), &store.stamp());
     let (_, unused) = mpsc::unbounded_channel();
     let events = std::mem::replace(&mut ends.apply, unused);
     let applier = Applier::new(shared.clone(), store, Nothing, events);

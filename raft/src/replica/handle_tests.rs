@@ -1,28 +1,12 @@
 //! The door of a replica whose Raft task does not get on.
 
 use super::*;
-use crate::At;
-use crate::replica::options::Options;
+use crate::replica::parts::{Nothing, disk, shared};
 use crate::replica::shared::{Ends, INBOX_MAIL_BYTES};
-use crate::store::{Rows, Stamp, StoreError};
-use raft_protocol::{Body, Core, Entry, HardState, SnapshotMeta, Start};
+use crate::store::Stamp;
+use raft_protocol::{Body, Entry};
 use std::collections::BTreeMap;
-use world::disk::{SimDisk, SimDiskOptions};
 use world::net::PROTOCOL;
-
-struct Nothing;
-
-impl Machine for Nothing {
-    fn load(&mut self, _: &Rows) -> Result<(), StoreError> {
-        Ok(())
-    }
-    fn apply(&mut self, _: &mut Rows, _: At, _: &[u8]) -> Result<Bytes, StoreError> {
-        Ok(Bytes::new())
-    }
-    fn read(&self, _: &Rows, _: &[u8]) -> Result<Bytes, StoreError> {
-        Ok(Bytes::new())
-    }
-}
 
 fn peer() -> Hello {
     Hello {
@@ -41,33 +25,7 @@ fn peer() -> Hello {
 /// A replica without tasks: what is handed in stays where it is.
 fn replica() -> (Replica<Nothing>, Ends) {
     let peers = BTreeMap::from([(1, "a:1".to_owned()), (2, "b:1".to_owned())]);
-    let options = Options::new(1, 1, peers);
-    let core = Core::new(Start {
-        id: 1,
-        settings: options.settings(),
-        seed: 1,
-        hard_state: HardState::default(),
-        base: SnapshotMeta::default(),
-        entries: Vec::new(),
-        applied: 0,
-        born: true,
-        state_lost: false,
-    });
-    let identity = Identity {
-        disk: 1,
-        cluster: None,
-        group: 1,
-        node: 1,
-        boot: 1,
-        nonce: 1,
-        born: true,
-        initial: BTreeMap::new(),
-        met: BTreeMap::from([(2, 2)]),
-        boots: BTreeMap::from([(2, (1, 1))]),
-        before: Vec::new(),
-    };
-    let disk = SimDisk::new("door", 1, SimDiskOptions::default()).disk();
-    let (shared, ends) = Shared::new(options, disk, identity, core.status(), &Stamp::default());
+    let (shared, ends) = shared(&disk("door"), peers, &Stamp::default());
     (Replica::new(shared), ends)
 }
 

@@ -180,3 +180,7 @@ async fn job(
     shared.log_bytes.store(log.bytes(), Ordering::Relaxed);
     Ok(log)
 }
+
+#[cfg(test)]
+#[path = "log_task_tests.rs"]
+mod tests;

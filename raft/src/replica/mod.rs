@@ -16,6 +16,8 @@ mod log_task;
 mod meet;
 mod options;
 mod pace;
+#[cfg(test)]
+mod parts;
 mod peers;
 mod shared;
 mod start;

@@ -78,7 +78,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
             "_ => batch.runs.push(write.entries),",
             "_ => batch.runs.insert(0, write.entries),",
         )],
-        tests: &["sim-tests/raft_scenarios::figure8"],
+        tests: &["raft/lib::replica::log_task::tests::what_replaces"],
     },
     Mutant {
         id: "L07",

@@ -107,8 +107,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
             ),
         ],
         tests: &[
+            "raft/lib::replica::log_task::tests::the_log_is_reset",
             "sim-tests/raft_scenarios::snapshots::crash_inside_an_install",
-            "sim-tests/raft_scenarios::disks::power_fails_inside",
         ],
     },
     Mutant {
@@ -308,6 +308,6 @@ fn begin",
             "let state_lost = recovered.base.index > stamp.index;",
             "let state_lost = recovered.base.index > stamp.index && stamp.term > 0;",
         )],
-        tests: &["sim-tests/raft_scenarios::damage::damaged_state"],
+        tests: &["sim-tests/raft_scenarios::damage::a_lost_state"],
     },
 ];

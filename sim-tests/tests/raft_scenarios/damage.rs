@@ -3,6 +3,8 @@
 use super::common::*;
 use sim_tests::sim::nodes::eventually;
 use sim_tests::sim::{RaftCluster, RaftOptions, wire};
+use world::net::Kind;
+use world::net::inject::{Verdict, set_judge};
 
 /// Where records begin in a segment.
 const DATA_START: u64 = 8192;
@@ -157,6 +159,53 @@ async fn damaged_state() {
             c.settle(&c.ids(), index).await;
         }
         heal_and_settle(&c).await;
+    })
+    .await;
+}
+
+/// All state files of a member are gone, and its log no longer begins at the beginning: what is in
+/// the log is no state, so it acknowledges nothing and takes part in no election until a peer's
+/// snapshot is there.
+#[madsim::test]
+async fn a_lost_state_behind_a_compacted_log() {
+    scenario(RaftOptions::small_log(3), |c| async move {
+        for i in 0..200 {
+            let mut big = command("state", i);
+            big.resize(100, b'.');
+            c.agree(&big, LONG).await;
+        }
+        c.settle(&c.ids(), 0).await;
+        millis(500).await;
+        let leader = c.wait_leader(&c.ids()).await;
+        let (node, third) = (c.others(&[leader])[0], c.others(&[leader])[1]);
+        let base = c.status(node).expect("up").base;
+        assert!(base > 0, "its log was never compacted");
+        c.kill(node);
+        let disk = c.nodes.disk(c.key(node));
+        for (name, _) in disk.files() {
+            if name.starts_with("state-") || name == "CURRENT" {
+                assert!(disk.delete(&name), "{name}");
+            }
+        }
+        // The leader could commit with its acknowledgement alone.
+        c.isolate(&[third]);
+        set_judge(Some(Box::new(move |passing| {
+            match passing.kind == Kind::Request && passing.to.node == node {
+                true => Verdict::Drop, // the snapshot, above all
+                false => Verdict::Pass,
+            }
+        })));
+        let commit = c.status(leader).expect("up").commit;
+        c.start(node);
+        let alone = c.propose(leader, command("with it", 0), LONG / 10).await;
+        assert!(alone.is_err(), "acknowledged by a member without a state");
+        set_judge(None);
+        c.rejoin(&[third]);
+        heal_and_settle(&c).await;
+        assert!(
+            c.status(node).expect("up").base >= commit,
+            "from a peer's snapshot"
+        );
     })
     .await;
 }

@@ -1,0 +1,93 @@
+//! The log task alone: the order of what reaches the disk.
+
+use super::*;
+use crate::log::{LogOptions, LogOwner};
+use crate::replica::parts::{disk, shared};
+use crate::store::Stamp;
+use raft_protocol::{Body, Entry, HardState, Index, Term};
+use std::collections::BTreeMap;
+use world::disk::SimDisk;
+use world::testing::block_on_test;
+
+fn write(number: u64, term: Term, indices: std::ops::RangeInclusive<Index>) -> Write {
+    let entry = |index| Entry {
+        term,
+        index,
+        body: Body::Noop,
+    };
+    Write {
+        number,
+        hard_state: HardState {
+            term,
+            ..HardState::default()
+        },
+        reset: None,
+        entries: indices.map(entry).collect(),
+    }
+}
+
+fn open(disk: &SimDisk) -> (Log, crate::log::Recovered) {
+    let owner = LogOwner {
+        group: 1,
+        node: 1,
+        disk: 1,
+    };
+    let options = LogOptions::default();
+    Log::open(&disk.disk(), owner, options, &SnapshotMeta::default()).expect("the log opens")
+}
+
+/// A suffix that replaces another while that one still waits for its sync: in one batch with it,
+/// and behind it. The other way round the replaced entries would be the log after a restart.
+#[test]
+fn what_replaces_a_suffix_is_written_behind_it() {
+    let mut batch = Batch {
+        hard_state: HardState::default(),
+        runs: Vec::new(),
+    };
+    push(&mut batch, write(1, 1, 1..=2));
+    push(&mut batch, write(2, 1, 3..=3));
+    push(&mut batch, write(3, 2, 2..=3));
+    let runs = batch.runs.iter().map(|run| {
+        let last = run.last().expect("not empty");
+        (run[0].index, last.index, last.term)
+    });
+    assert_eq!(runs.collect::<Vec<_>>(), [(1, 3, 1), (2, 3, 2)]);
+}
+
+/// The power fails when the apply task is asked to switch to the snapshot, which `CURRENT` does not
+/// name yet: the log is still the old one, whole, and the old state can be continued from it.
+#[test]
+fn the_log_is_reset_after_the_switch() {
+    block_on_test(async {
+        let disk = disk("a");
+        let (shared, mut ends) = shared(&disk, BTreeMap::new(), &Stamp::default());
+        let (log, _) = open(&disk);
+        let (ops, rx) = mpsc::unbounded_channel();
+        let life = tokio::spawn(run(shared.clone(), log, rx));
+        let _ = ops.send(LogOp::Write(write(1, 1, 1..=5)));
+        assert!(matches!(
+            ends.internal.recv().await,
+            Some(Internal::Persisted(1))
+        ));
+        let snapshot = SnapshotMeta {
+            index: 100,
+            term: 2,
+            ..SnapshotMeta::default()
+        };
+        let _ = ops.send(LogOp::Write(Write {
+            reset: Some(snapshot.clone()),
+            ..write(2, 2, 101..=101)
+        }));
+        let Some(Apply::Switch { meta, reply }) = ends.apply.recv().await else {
+            panic!("the apply task is asked to switch");
+        };
+        assert_eq!(meta, snapshot);
+        disk.power_fail();
+        life.abort();
+        let _ = life.await;
+        drop(reply);
+        let (_, recovered) = open(&disk);
+        assert_eq!(recovered.base.index, 0);
+        assert_eq!(recovered.entries.last().map(|e| e.index), Some(5));
+    });
+}
