@@ -16,6 +16,7 @@ pub use tree::Tree;
 use crate::mutants::Mutant;
 use crate::runner::{self, Executable, Run};
 use stages::Stage;
+use std::path::Path;
 use std::time::Duration;
 use tree::target_of;
 
@@ -27,8 +28,8 @@ const TIMEOUT: Duration = Duration::from_secs(600);
 pub struct Effort {
     /// CPU time of tests; building is not counted.
     pub limit: Duration,
-    /// Scenarios and campaign alone.
-    pub simulation_only: bool,
+    /// The campaign alone.
+    pub campaign_only: bool,
     /// Only the tests that the mutant names.
     pub named_only: bool,
 }
@@ -46,7 +47,11 @@ impl Tree {
     pub fn baseline(&mut self, mutants: &[&Mutant], effort: Effort) -> Result<(), String> {
         let mut seen = Vec::new();
         for mutant in mutants {
-            for stage in stages::named(mutant, effort.simulation_only) {
+            let named = match effort.campaign_only {
+                true => vec![stages::campaign(1)],
+                false => stages::named(mutant),
+            };
+            for stage in named {
                 for executable in self.keep(&stage.targets)? {
                     for test in chosen(&executable, &stage)? {
                         let key = (target_of(&executable), test.clone());
@@ -66,7 +71,7 @@ impl Tree {
     }
 
     fn must_pass(&self, executable: &Executable, test: &str, seed: u64) -> Result<(), String> {
-        let outcome = one(executable, test, seed, None)?;
+        let outcome = one(executable, test, seed, None, true)?;
         if outcome.passed() {
             return Ok(());
         }
@@ -79,9 +84,16 @@ impl Tree {
 
     /// Puts a mutant through its stages. Errors: a stale replacement, a mutant that does not
     /// compile, a test that fails on the unchanged tree as well.
-    pub fn kill(&mut self, mutant: &Mutant, effort: Effort) -> Result<(Option<Kill>, f64), String> {
+    ///
+    /// `pages`: where a failing seed of the campaign leaves its plan, made smaller, and timeline.
+    pub fn kill(
+        &mut self,
+        mutant: &Mutant,
+        effort: Effort,
+        pages: Option<&Path>,
+    ) -> Result<(Option<Kill>, f64), String> {
         self.mutate(mutant)?;
-        let done = self.put_through(mutant, effort);
+        let done = self.put_through(mutant, effort, pages);
         self.restore()?;
         done.map_err(|why| format!("{}: {why}", mutant.id))
     }
@@ -90,13 +102,17 @@ impl Tree {
         &mut self,
         mutant: &Mutant,
         effort: Effort,
+        pages: Option<&Path>,
     ) -> Result<(Option<Kill>, f64), String> {
-        let mut all = stages::named(mutant, effort.simulation_only);
-        if !effort.named_only {
-            if !effort.simulation_only {
+        let mut all = Vec::new();
+        if effort.campaign_only {
+            all.push(stages::campaign(u64::MAX));
+        } else {
+            all.extend(stages::named(mutant));
+            if !effort.named_only {
                 all.extend(stages::models(self, mutant)?);
+                all.extend(stages::simulation(self, mutant)?);
             }
-            all.extend(stages::simulation(self, mutant)?);
         }
         let mut spent = Spent::default();
         for stage in all {
@@ -117,7 +133,10 @@ impl Tree {
                 spent.runs,
                 spent.cpu.as_secs_f64()
             );
-            if let Some((executable, kill)) = found {
+            if let Some((executable, mut kill)) = found {
+                if let Some(pages) = pages.filter(|_| stage.name == stages::CAMPAIGN) {
+                    kill.events = explain(mutant, &executable, kill.seed, pages)?;
+                }
                 let clean = self.clean(&target_of(&executable), mutant)?;
                 let name = kill.test.split_once("::").map_or("", |(_, name)| name);
                 self.must_pass(&clean, name, kill.seed)?;
@@ -163,7 +182,8 @@ fn try_stage(
             let Some(left) = share.checked_sub(spent.cpu).filter(|left| !left.is_zero()) else {
                 return Ok(None);
             };
-            let outcome = one(executable, test, seed, Some(left))?;
+            let quick = stage.name == stages::CAMPAIGN;
+            let outcome = one(executable, test, seed, Some(left), quick)?;
             spent.cpu += outcome.cpu;
             spent.runs += 1;
             // Ended at the limit of the whole, it may have been about to pass.
@@ -174,6 +194,7 @@ fn try_stage(
                     test: format!("{package}/{target}::{test}"),
                     seed,
                     complaint: outcome.complaint(),
+                    events: None,
                 };
                 return Ok(Some(((*executable).clone(), kill)));
             }
@@ -182,18 +203,59 @@ fn try_stage(
     Ok(None)
 }
 
+/// `quick`: what fails is not explained.
 fn one(
     executable: &Executable,
     test: &str,
     seed: u64,
     cpu_limit: Option<Duration>,
+    quick: bool,
 ) -> Result<runner::Outcome, String> {
-    runner::run(&Run {
+    let told = executable.path.with_extension("told.json");
+    let summary = ("HOLDFAST_SUMMARY".into(), told.to_string_lossy().into());
+    let environment = [summary];
+    let outcome = runner::run(&Run {
         executable,
         test,
         seed,
-        environment: &[],
+        environment: if quick { &environment } else { &[] },
         limit: TIMEOUT,
         cpu_limit,
-    })
+    });
+    let _ = std::fs::remove_file(&told);
+    outcome
+}
+
+/// Has a failing seed of the campaign explain itself, and keeps plan and timeline as `ID.plan.json`
+/// and `ID.html`. The number of events left.
+fn explain(
+    mutant: &Mutant,
+    executable: &Executable,
+    seed: u64,
+    pages: &Path,
+) -> Result<Option<u64>, String> {
+    let outcome = one(executable, stages::CAMPAIGN, seed, None, false)?;
+    let line = outcome.output.lines().find(|l| l.starts_with("from "));
+    let (Some(line), Some(page)) = (line, told(&outcome.output, "timeline:")) else {
+        return Err(format!(
+            "seed {seed} does not explain itself: {}",
+            outcome.output
+        ));
+    };
+    let said = |e: std::io::Error| format!("{}: {e}", pages.display());
+    std::fs::create_dir_all(pages).map_err(said)?;
+    let page = Path::new(page);
+    for (from, to) in [("html", "html"), ("plan.json", "plan.json")] {
+        let to = pages.join(format!("{}.{to}", mutant.id));
+        std::fs::copy(page.with_extension(from), to).map_err(said)?;
+    }
+    eprintln!("{}: {line}", mutant.id);
+    let events = line.split(" to ").nth(1).and_then(|t| t.split(' ').next());
+    Ok(events.and_then(|n| n.parse().ok()))
+}
+
+/// What stands behind a word at the beginning of a line.
+fn told<'a>(output: &'a str, word: &str) -> Option<&'a str> {
+    let line = output.lines().find_map(|l| l.strip_prefix(word))?;
+    Some(line.trim())
 }

@@ -22,12 +22,15 @@ struct Arguments {
     /// CPU seconds of tests for each.
     #[arg(long, default_value_t = 120)]
     limit: u64,
-    /// Scenarios of whole systems and the campaign alone.
-    #[arg(long)]
-    simulation_only: bool,
+    /// The campaign alone: what its drawn faults notice, without any test written for it.
+    #[arg(long, conflicts_with = "named_only")]
+    campaign_only: bool,
     /// Only the tests that each names as most likely to notice.
     #[arg(long)]
     named_only: bool,
+    /// Where a seed of the campaign that notices leaves its smaller plan and its timeline.
+    #[arg(long, value_name = "DIR")]
+    pages: Option<PathBuf>,
     /// Do not run the named tests on the unchanged tree first (what kills is verified there anyway).
     #[arg(long)]
     no_baseline: bool,
@@ -63,7 +66,7 @@ fn run(arguments: &Arguments) -> Result<bool, String> {
     let mut tree = Tree::new(&root, &target.join("mutants"))?;
     let effort = Effort {
         limit: Duration::from_secs(arguments.limit),
-        simulation_only: arguments.simulation_only,
+        campaign_only: arguments.campaign_only,
         named_only: arguments.named_only,
     };
     if !arguments.no_baseline {
@@ -73,7 +76,7 @@ fn run(arguments: &Arguments) -> Result<bool, String> {
     let mut table = Table::read(&root);
     let (mut survivors, mut errors) = (Vec::new(), Vec::new());
     for mutant in &asked {
-        let (kill, cpu_seconds) = match tree.kill(mutant, effort) {
+        let (kill, cpu_seconds) = match tree.kill(mutant, effort, arguments.pages.as_deref()) {
             Ok(ended) => ended,
             Err(why) => {
                 println!("{}: ERROR: {why}", mutant.id);
@@ -94,8 +97,8 @@ fn run(arguments: &Arguments) -> Result<bool, String> {
                 survivors.push(mutant.id);
             }
         }
-        let rows = match arguments.simulation_only {
-            true => &mut table.simulation,
+        let rows = match arguments.campaign_only {
+            true => &mut table.campaign,
             false => &mut table.all,
         };
         let row = Row {

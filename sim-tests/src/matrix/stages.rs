@@ -4,7 +4,7 @@ use super::tree::{Target, Tree};
 use crate::mutants::Mutant;
 
 /// The test of the campaign, and its target.
-const CAMPAIGN: &str = "campaign";
+pub(super) const CAMPAIGN: &str = "campaign";
 /// Seeds of a named scenario before anything else is tried.
 const NAMED_SEEDS: u64 = 3;
 /// Part of the limit after which scenarios give way to the campaign.
@@ -30,14 +30,13 @@ fn target(package: &str, target: &str) -> Target {
 }
 
 /// The tests that a mutant names.
-pub(super) fn named(mutant: &Mutant, simulation: bool) -> Vec<Stage> {
+pub(super) fn named(mutant: &Mutant) -> Vec<Stage> {
     let parsed = mutant.tests.iter().filter_map(|test| {
         let (place, name) = test.split_once("::")?;
         let (package, of) = place.split_once('/')?;
         Some((package, of, name))
     });
     parsed
-        .filter(|(package, ..)| !simulation || *package == "sim-tests")
         .map(|(package, of, name)| Stage {
             name: "named",
             targets: vec![target(package, of)],
@@ -165,13 +164,18 @@ pub(super) fn simulation(tree: &Tree, mutant: &Mutant) -> Result<Vec<Stage>, Str
     };
     let mut stages: Vec<Stage> = near.iter().map(|names| scenarios(names, 1..=1)).collect();
     stages.push(scenarios(&near.concat(), 2..=u64::MAX));
-    stages.push(Stage {
-        name: CAMPAIGN,
-        targets: all(&[CAMPAIGN]),
-        tests: vec![CAMPAIGN.into()],
-        seeds: 1..=u64::MAX,
-        share: 1.0,
-    });
     stages.retain(|stage| !stage.targets.is_empty());
+    stages.push(campaign(u64::MAX));
     Ok(stages)
+}
+
+/// The campaign under its first seeds.
+pub(super) fn campaign(seeds: u64) -> Stage {
+    Stage {
+        name: CAMPAIGN,
+        targets: vec![target("sim-tests", CAMPAIGN)],
+        tests: vec![CAMPAIGN.into()],
+        seeds: 1..=seeds,
+        share: 1.0,
+    }
 }

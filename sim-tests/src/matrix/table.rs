@@ -33,15 +33,19 @@ pub struct Kill {
     pub seed: u64,
     /// What the test said.
     pub complaint: String,
+    /// Events left when the failing plan was made smaller, if it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub events: Option<u64>,
 }
 
-/// Rows by id: by all tests, and by the simulation of whole systems alone.
+/// Rows by id: by all tests, and by the campaign alone.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Table {
     /// By all tests.
     pub all: BTreeMap<String, Row>,
-    /// By scenarios and campaign alone.
-    pub simulation: BTreeMap<String, Row>,
+    /// By the campaign alone.
+    #[serde(default)]
+    pub campaign: BTreeMap<String, Row>,
 }
 
 impl Table {
@@ -65,12 +69,13 @@ impl Table {
         let mut page = String::from(
             "# Kill matrix\n\nKnown bugs, put back one at a time by textual replacement on a copy of the tree, and the test\n\
              that noticed each. Written by `cargo run -p sim-tests --bin kill-matrix`; the replacements stand in\n\
-             `sim-tests/src/mutants`. ★: shows only under an exact interleaving. \"Whole systems\" tells what the\n\
-             simulation of whole clusters noticed when it was asked alone (`--simulation-only`).\n\n",
+             `sim-tests/src/mutants`. ★: shows only under an exact interleaving. \"Campaign alone\": whole clusters\n\
+             under drawn faults, without any test written for the bug (`--campaign-only`): the seed, the CPU\n\
+             seconds until then, and the events left when its plan was made smaller.\n\n",
         );
         for (rows, what) in [
             (&self.all, "All tests"),
-            (&self.simulation, "Whole systems"),
+            (&self.campaign, "The campaign alone"),
         ] {
             let (killed, run) = (
                 rows.values().filter(|r| r.kill.is_some()).count(),
@@ -86,12 +91,12 @@ impl Table {
             );
         }
         page.push_str(
-            "\n| id | | bug put back | seen in | killed by | seed | CPU s | what it said | whole systems | run |\n\
+            "\n| id | | bug put back | seen in | killed by | seed | CPU s | what it said | campaign alone | run |\n\
              |---|---|---|---|---|---|---|---|---|---|\n",
         );
         for mutant in mutants::all() {
             let row = self.all.get(mutant.id);
-            let system = self.simulation.get(mutant.id);
+            let system = self.campaign.get(mutant.id);
             let Some(last) = row.or(system) else { continue };
             let kill = row.and_then(|r| r.kill.as_ref());
             let by = match (row, kill) {
@@ -106,11 +111,15 @@ impl Table {
                     kill: Some(kill),
                     cpu_seconds,
                     ..
-                }) => format!(
-                    "{}, seed {}, {cpu_seconds:.1} s",
-                    code(&kill.test),
-                    kill.seed
-                ),
+                }) => {
+                    let events = kill.events.map(|n| format!(", {n} events"));
+                    let invariant = kill.complaint.split(' ').next().unwrap_or_default();
+                    format!(
+                        "{invariant} seed {}, {cpu_seconds:.1} s{}",
+                        kill.seed,
+                        events.unwrap_or_default()
+                    )
+                }
             };
             let _ = writeln!(
                 page,
