@@ -5,6 +5,7 @@
 
 pub mod campaign;
 pub mod configs;
+pub mod digest;
 #[cfg(not(madsim))]
 pub mod explore;
 pub mod history;

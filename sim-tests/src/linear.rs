@@ -4,8 +4,9 @@
 //! The search is Wing and Gong's with Lowe's cache of (operations done, state), key by key: keys
 //! are independent objects, and linearizability is local (Herlihy and Wing 1990, theorem 1).
 
+use crate::digest::Digest;
 use crate::history::{Answer, Call, History, Operation};
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use std::collections::{HashMap, HashSet};
 
 /// Configurations the search may visit for one key before it gives up.
@@ -37,61 +38,131 @@ pub fn check(history: &History) -> Result<(), Violation> {
     Ok(())
 }
 
-type State = Option<Bytes>;
+/// A key's value.
+type State = Option<Digest>;
 
-/// The state after `call`, if a single copy in `state` could have answered so.
-fn step(state: &State, call: &Call, answer: Option<&Answer>) -> Option<State> {
+/// A call with digests for values.
+#[derive(Clone, Copy, Debug)]
+enum Does {
+    Get,
+    Put(Digest),
+    Append(Digest),
+    Delete,
+    Cas(State, State),
+}
+
+/// An answer, likewise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Says {
+    Value(State),
+    Written,
+    Length(u64),
+    Deleted(bool),
+    Swapped(bool),
+}
+
+fn does(call: &Call) -> Does {
+    let state = |value: &Option<Bytes>| value.as_ref().map(|v| Digest::of(v));
+    match call {
+        Call::Get => Does::Get,
+        Call::Put(value) => Does::Put(Digest::of(value)),
+        Call::Append(value) => Does::Append(Digest::of(value)),
+        Call::Delete => Does::Delete,
+        Call::Cas(expected, value) => Does::Cas(state(expected), state(value)),
+    }
+}
+
+fn says(answer: &Answer) -> Says {
+    match answer {
+        Answer::Value(value) => Says::Value(value.as_ref().map(|v| Digest::of(v))),
+        Answer::Written => Says::Written,
+        Answer::Length(length) => Says::Length(*length),
+        Answer::Deleted(there) => Says::Deleted(*there),
+        Answer::Swapped(swapped) => Says::Swapped(*swapped),
+    }
+}
+
+/// The state after a call, if a single copy in `state` could have answered so.
+fn step(state: State, call: Does, answer: Option<Says>) -> Option<State> {
     let (next, truth) = match call {
-        Call::Get => (state.clone(), Answer::Value(state.clone())),
-        Call::Put(value) => (Some(value.clone()), Answer::Written),
-        Call::Append(value) => {
-            let mut all = BytesMut::from(state.as_deref().unwrap_or_default());
-            all.extend_from_slice(value);
-            let length = all.len() as u64;
-            (Some(all.freeze()), Answer::Length(length))
+        Does::Get => (state, Says::Value(state)),
+        Does::Put(value) => (Some(value), Says::Written),
+        Does::Append(value) => {
+            let all = state.unwrap_or(Digest::EMPTY).then(value);
+            (Some(all), Says::Length(all.len()))
         }
-        Call::Delete => (None, Answer::Deleted(state.is_some())),
-        Call::Cas(expected, value) if expected == state => (value.clone(), Answer::Swapped(true)),
-        Call::Cas(..) => (state.clone(), Answer::Swapped(false)),
+        Does::Delete => (None, Says::Deleted(state.is_some())),
+        Does::Cas(expected, value) if expected == state => (value, Says::Swapped(true)),
+        Does::Cas(..) => (state, Says::Swapped(false)),
     };
     match answer {
-        Some(answer) if *answer != truth => None,
+        Some(answer) if answer != truth => None,
         _ => Some(next),
     }
 }
 
 /// Drops operations without an answer that nobody needs: an unanswered write may never take
-/// effect, so leaving it out only asks more of the rest; and when no read shows its value, no
+/// effect, so leaving it out only asks more of the rest; and when no answer shows its effect, no
 /// explanation of the rest needs it. Without this, every open write doubles the search.
 fn relevant(operations: &[Operation]) -> Vec<&Operation> {
-    let shown: Vec<&Bytes> = operations
-        .iter()
-        .filter_map(|o| match &o.returned {
-            Some((_, Answer::Value(Some(value)))) => Some(value),
-            _ => None,
-        })
-        .collect();
-    let contains = |whole: &[u8], part: &[u8]| {
-        !part.is_empty() && whole.windows(part.len()).any(|window| window == part)
+    let (list, shown) = (last_list(operations), shown(operations));
+    let shows = |value: &Bytes| match (list, &shown) {
+        (Some(list), _) => contains(list, value),
+        (None, Some(shown)) => shown.iter().any(|s| contains(s, value)),
+        (None, None) => true,
     };
-    let lengths_matter = operations.iter().any(|o| {
-        matches!(
-            &o.returned,
-            Some((
-                _,
-                Answer::Length(_) | Answer::Deleted(_) | Answer::Swapped(_)
-            ))
-        )
-    });
     let needed = |o: &&Operation| match (&o.returned, &o.call) {
         (Some(_), _) => true,
         (None, Call::Get) => false,
-        // Its effect may show in a length or a comparison only.
-        (None, _) if lengths_matter => true,
-        (None, Call::Append(v) | Call::Put(v)) => shown.iter().any(|s| contains(s, v)),
+        (None, Call::Append(value) | Call::Put(value)) => shows(value),
         (None, Call::Delete | Call::Cas(..)) => true,
     };
     operations.iter().filter(needed).collect()
+}
+
+fn contains(whole: &[u8], part: &[u8]) -> bool {
+    !part.is_empty() && whole.windows(part.len()).any(|window| window == part)
+}
+
+/// Of a key that is only read and appended to: what its last read showed, if that was called after
+/// every other answer had come. What it does not show had no effect on any answer.
+fn last_list(operations: &[Operation]) -> Option<&[u8]> {
+    let grows = |o: &Operation| match &o.call {
+        Call::Append(value) => !value.is_empty(),
+        call => matches!(call, Call::Get),
+    };
+    let answered = || {
+        operations
+            .iter()
+            .filter_map(|o| Some((o, o.returned.as_ref()?)))
+    };
+    let (last, (_, answer)) = answered().max_by_key(|(o, _)| o.called)?;
+    let all_before = answered().all(|(o, (at, _))| std::ptr::eq(o, last) || *at < last.called);
+    match answer {
+        Answer::Value(value) if all_before && operations.iter().all(grows) => {
+            Some(value.as_deref().unwrap_or_default())
+        }
+        _ => None,
+    }
+}
+
+/// The values that reads showed; `None`: effects may show in a length or a comparison only.
+fn shown(operations: &[Operation]) -> Option<Vec<&Bytes>> {
+    let answers = || operations.iter().filter_map(|o| o.returned.as_ref());
+    let indirect = |answer: &Answer| {
+        matches!(
+            answer,
+            Answer::Length(_) | Answer::Deleted(_) | Answer::Swapped(_)
+        )
+    };
+    if answers().any(|(_, answer)| indirect(answer)) {
+        return None;
+    }
+    let values = answers().filter_map(|(_, answer)| match answer {
+        Answer::Value(Some(value)) => Some(value),
+        _ => None,
+    });
+    Some(values.collect())
 }
 
 /// One end of an operation in the list of calls and returns, in order of time.
@@ -177,6 +248,13 @@ impl List {
 
 fn check_key(key: &Bytes, operations: &[Operation]) -> Result<(), Violation> {
     let operations = relevant(operations);
+    let judged: Vec<(Does, Option<Says>)> = operations
+        .iter()
+        .map(|o| {
+            let answer = o.returned.as_ref().map(|(_, answer)| says(answer));
+            (does(&o.call), answer)
+        })
+        .collect();
     let mut list = List::new(&operations);
     let mut interned: HashMap<State, u32> = HashMap::new();
     let mut done = vec![0u64; operations.len().div_ceil(64)];
@@ -193,11 +271,10 @@ fn check_key(key: &Bytes, operations: &[Operation]) -> Result<(), Violation> {
         }
         let node = list.0[at];
         if node.is_call && at != 0 {
-            let operation = operations[node.operation];
-            let answer = operation.returned.as_ref().map(|(_, answer)| answer);
-            if let Some(next) = step(&state, &operation.call, answer) {
+            let (call, answer) = judged[node.operation];
+            if let Some(next) = step(state, call, answer) {
                 let count = interned.len() as u32;
-                let id = *interned.entry(next.clone()).or_insert(count);
+                let id = *interned.entry(next).or_insert(count);
                 done[node.operation / 64] |= 1 << (node.operation % 64);
                 if seen.insert((done.clone(), id)) {
                     path.push((at, std::mem::replace(&mut state, next)));
@@ -372,6 +449,35 @@ mod tests {
         );
         let history = vec![op(3, Call::Append(bytes("x")), 0, None), append];
         assert_eq!(judge(history), Ok(()));
+    }
+
+    #[test]
+    fn open_appends_that_the_last_read_does_not_show_cost_nothing() {
+        let append =
+            |token: String, at: u64, returned| op(at, Call::Append(token.into()), at, returned);
+        let mut history: Vec<Operation> = (0..60)
+            .map(|n| append(format!("<open.{n}>"), n, None))
+            .collect();
+        // One of them is in the list, at a place that only its length shows at first.
+        let open = "<open.7>".len() as u64;
+        let tokens = ["<a.1>", "<a.2>", "<a.3>"];
+        let mut value = String::new();
+        for (n, token) in tokens.into_iter().enumerate() {
+            value += token;
+            let before = if n >= 1 { open } else { 0 };
+            let answer = Answer::Length(value.len() as u64 + before);
+            let at = 100 + 10 * n as u64;
+            history.push(append(token.into(), at, Some((at + 5, answer))));
+        }
+        let list = "<a.1><open.7><a.2><a.3>";
+        history.push(get(Some(list), 200, 201));
+        assert_eq!(judge(history.clone()), Ok(()));
+        history.pop();
+        history.push(get(Some("<a.1><a.2><open.7><a.3>"), 200, 201));
+        assert!(matches!(
+            judge(history),
+            Err(Violation::NotLinearizable { .. })
+        ));
     }
 
     #[test]

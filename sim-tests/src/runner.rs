@@ -31,7 +31,7 @@ pub struct Build {
     pub root: PathBuf,
     /// Its target directory for the simulation.
     pub target: PathBuf,
-    /// With optimisation, as `--release`.
+    /// With optimisation, as `--release`; the core's own assertions stay on.
     pub release: bool,
     /// Packages to select; unification of features depends on it, so keep it the same.
     pub packages: Vec<String>,
@@ -199,6 +199,8 @@ pub fn build(what: &Build) -> Result<Vec<Executable>, String> {
         .stderr(Stdio::inherit());
     if what.release {
         command.arg("--release");
+        command.env("CARGO_PROFILE_RELEASE_DEBUG_ASSERTIONS", "true");
+        command.env("CARGO_PROFILE_RELEASE_OVERFLOW_CHECKS", "true");
     }
     for package in &what.packages {
         command.args(["--package", package]);

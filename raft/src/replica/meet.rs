@@ -16,11 +16,14 @@ use raft_protocol::{Configuration, DiskId, NodeId};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::task::JoinHandle;
 use world::clock::sleep;
-use world::net::{Hello, PROTOCOL};
+use world::net::{Hello, Link, PROTOCOL};
 
 /// Between two rounds of asking peers that have not answered.
 const RETRY: Duration = Duration::from_millis(200);
+/// The same when only a start is told.
+const AGAIN: Duration = Duration::from_secs(1);
 /// Why a member that has not met all others is no voter.
 const UNBORN: &str = "not a voter yet: every initial member must be met once before the first vote";
 /// For one answer.
@@ -161,6 +164,40 @@ pub(super) fn initial_configuration(own: &Identity) -> Configuration {
     }
 }
 
+/// A link to every other member.
+fn links(shared: &Arc<Shared>) -> impl Iterator<Item = (NodeId, Link)> {
+    let own = shared.options.node;
+    let others = shared.options.peers.iter();
+    let others = others.filter(move |(node, _)| **node != own);
+    others.map(|(node, address)| (*node, link(shared, *node, address)))
+}
+
+/// Has a peer put this start of this disk on record; the peer's disk. Errors say why it did not.
+async fn ask(link: &Link, node: NodeId, disk: DiskId) -> Result<DiskId, String> {
+    let body = encode(&Call::Meet { disk });
+    let body = link.call(CHANNEL, body, DEADLINE).await;
+    match decode::<Answer>(&body.map_err(|error| error.to_string())?) {
+        Ok(Answer::Met { disk }) => Ok(disk),
+        Ok(Answer::Refused(reason)) => Err(format!("node {node}: {reason}")),
+        Ok(other) => Err(format!("node {node} answered {other:?}")),
+        Err(reason) => Err(format!("node {node}: {reason}")),
+    }
+}
+
+/// Has every peer put this start on record, as soon as it can be reached, whether or not there is
+/// mail for it: an older image of this disk is recognised only by those who met a later start.
+/// A task per peer, each to be ended with the replica.
+pub(super) fn announce(shared: &Arc<Shared>) -> Vec<JoinHandle<()>> {
+    let disk = lock(&shared.identity).disk;
+    let announced = |(node, link): (NodeId, Link)| async move {
+        while let Err(why) = ask(&link, node, disk).await {
+            tracing::debug!(node, why, "this start is not on record there");
+            sleep(AGAIN).await;
+        }
+    };
+    links(shared).map(announced).map(tokio::spawn).collect()
+}
+
 /// Meets every initial peer, then gives this node its vote.
 pub(super) fn birth(
     shared: Arc<Shared>,
@@ -172,32 +209,19 @@ pub(super) fn birth(
 async fn meet_all(shared: Arc<Shared>) -> Result<(), IdentityError> {
     let own = lock(&shared.identity).clone();
     let mut members = BTreeMap::from([(own.node, own.disk)]);
-    let others = shared
-        .options
-        .peers
-        .iter()
-        .filter(|(node, _)| **node != own.node);
-    let links: BTreeMap<NodeId, _> = others
-        .map(|(node, address)| (*node, link(&shared, *node, address)))
-        .collect();
+    let links: BTreeMap<NodeId, _> = links(&shared).collect();
     loop {
         let mut missing = String::new();
         for (node, link) in &links {
             if members.contains_key(node) {
                 continue;
             }
-            let body = encode(&Call::Meet { disk: own.disk });
-            let why = match link.call(CHANNEL, body, DEADLINE).await {
-                Err(error) => error.to_string(),
-                Ok(body) => match decode::<Answer>(&body) {
-                    Ok(Answer::Met { disk }) => {
-                        members.insert(*node, disk);
-                        continue;
-                    }
-                    Ok(Answer::Refused(reason)) => format!("node {node}: {reason}"),
-                    Ok(other) => format!("node {node} answered {other:?}"),
-                    Err(reason) => format!("node {node}: {reason}"),
-                },
+            let why = match ask(link, *node, own.disk).await {
+                Ok(disk) => {
+                    members.insert(*node, disk);
+                    continue;
+                }
+                Err(why) => why,
             };
             if !missing.is_empty() {
                 missing.push_str("; ");

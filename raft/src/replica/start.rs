@@ -66,6 +66,10 @@ impl<M: Machine> Replica<M> {
         report(group, node, &recovered);
         // A lost state is replayed from a log that still begins at its beginning.
         let state_lost = recovered.base.index > stamp.index;
+        let lost = lost.or_else(|| {
+            let gone = || format!("{} is missing", disk.path("CURRENT").display());
+            state_lost.then(gone)
+        });
         let state_was_lost = lost.is_some();
         if let Some(reason) = lost {
             let cure = if state_lost {
@@ -104,6 +108,10 @@ impl<M: Machine> Replica<M> {
             raft: tokio::spawn(raft.run()),
             log: tokio::spawn(log_task::run(shared.clone(), log, log_rx)),
             apply: tokio::spawn(applier.run()),
+            announced: match born {
+                true => meet::announce(&shared),
+                false => Vec::new(), // its birth does that
+            },
             birth: (!born).then(|| {
                 let birth = meet::birth(shared.clone());
                 tokio::spawn(async move { Ok(birth.await?) })
@@ -164,6 +172,7 @@ struct Tasks {
     log: JoinHandle<Result<(), Fatal>>,
     apply: JoinHandle<Result<(), Fatal>>,
     birth: Option<JoinHandle<Result<(), Fatal>>>,
+    announced: Vec<JoinHandle<()>>,
     _lock: DirLock,
 }
 
@@ -172,6 +181,7 @@ impl Drop for Tasks {
         self.raft.abort();
         self.log.abort();
         self.apply.abort();
+        self.announced.iter().for_each(JoinHandle::abort);
         if let Some(birth) = &self.birth {
             birth.abort();
         }

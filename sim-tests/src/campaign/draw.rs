@@ -7,6 +7,9 @@
 use super::fault::{DiskOp, Down, FAMILIES, Fault, Member, Moment, Part, Scope, Who};
 use super::plan::{Event, Options, Plan, Work};
 
+/// Clients that have several operations under way at a time; more are too concurrent to be judged.
+pub(super) const MOST_PIPELINED: u64 = 3;
+
 /// SplitMix64 (Steele, Lea, Flood 2014): a seed means the same for ever.
 pub(super) struct Draw(u64);
 
@@ -57,6 +60,10 @@ pub fn plan(seed: u64) -> Plan {
     if drawing.options.over_budget {
         drawing.beyond();
     }
+    let spared = drawing.options.spared;
+    drawing
+        .events
+        .retain(|e| spared == 0 || !e.fault.touches(spared));
     drawing.events.sort_by_key(|e| e.at_ms);
     Plan {
         seed,
@@ -67,8 +74,10 @@ pub fn plan(seed: u64) -> Plan {
 
 fn options(draw: &mut Draw) -> Options {
     let groups = draw.from(1, 3);
+    let joined = draw.from(1, groups);
     // Now and then a long run with many operations.
     let long = draw.chance(2);
+    let depth = if long { 1 } else { draw.of(&[1, 1, 1, 3]) };
     let families = FAMILIES
         .iter()
         .filter(|_| draw.chance(45))
@@ -76,13 +85,22 @@ fn options(draw: &mut Draw) -> Options {
         .collect();
     Options {
         groups,
-        joined: draw.from(1, groups),
+        joined,
         replicas: 3,
+        spared: match groups > 1 && draw.chance(15) {
+            true => draw.from(1, joined),
+            false => 0,
+        },
         ctrlers: 3,
         shards: draw.of(&[2, 4, 6, 10]) as u32,
         small_limits: draw.chance(70),
         append_bytes: draw.of(&[1 << 20, 1 << 20, 64]) as usize,
-        clients: if long { 10 } else { draw.from(2, 6) },
+        clients: match (long, depth) {
+            (true, _) => 10,
+            (_, 1) => draw.from(2, 6),
+            _ => draw.from(1, MOST_PIPELINED),
+        },
+        depth,
         keys: draw.from(3, 16),
         hot_percent: draw.of(&[0, 0, 50]),
         work: draw.of(&[
@@ -97,7 +115,11 @@ fn options(draw: &mut Draw) -> Options {
         } else {
             draw.of(&[40, 100, 100, 300])
         },
-        padding: draw.of(&[0, 0, 500, 4000, 60_000]) as usize,
+        padding: match draw.chance(3) {
+            // A value of several chunks of a move.
+            true => 300_000,
+            false => draw.of(&[0, 0, 500, 4000, 60_000]) as usize,
+        },
         load_ms: if long {
             90_000
         } else {
@@ -307,9 +329,22 @@ impl Drawing {
                 skip: self.draw.of(&[0, 0, 1, 2, 5]),
                 still_ms: self.draw.of(&[100, 900, 2500, 5000]),
             },
-            5 | 6 => Fault::PowerOffInside {
+            5 => Fault::PowerOffInside {
                 who: self.who(),
                 nth: self.draw.from(1, 40),
+            },
+            6 => Fault::PowerOffInsideWhen {
+                group: self.group(),
+                moment: self.draw.of(&[
+                    Moment::Installs,
+                    Moment::Installs,
+                    Moment::Compacts,
+                    Moment::Starts,
+                    Moment::Votes,
+                    Moment::Writes,
+                ]),
+                skip: self.draw.of(&[0, 0, 1, 2, 5]),
+                nth: self.draw.from(1, 12),
             },
             _ => Fault::LeaderChain {
                 group: self.group(),
@@ -326,11 +361,16 @@ impl Drawing {
         who.member = Member::Node(self.draw.from(1, self.members(who.group)));
         let fault = self.damage_to(who);
         let for_ms = self.draw.from(100, 5000);
-        if self.spoiled.contains(&who.group) {
-            return None;
+        self.spoil(who.group).then_some((for_ms, fault))
+    }
+
+    /// Whether a disk of this group may be damaged: the budget is one.
+    pub(super) fn spoil(&mut self, group: u64) -> bool {
+        let first = !self.spoiled.contains(&group);
+        if first {
+            self.spoiled.push(group);
         }
-        self.spoiled.push(who.group);
-        Some((for_ms, fault))
+        first
     }
 
     fn damage_to(&mut self, who: Who) -> Fault {

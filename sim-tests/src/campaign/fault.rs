@@ -237,6 +237,18 @@ pub enum Fault {
         /// Which change.
         nth: u64,
     },
+    /// The first member of the group that tells of this moment (after `skip` others did) loses its
+    /// power inside the n-th change of its disk behind it.
+    PowerOffInsideWhen {
+        /// The group.
+        group: u64,
+        /// The moment.
+        moment: Moment,
+        /// So many are let pass.
+        skip: u64,
+        /// Which change.
+        nth: u64,
+    },
     /// Each new leader of the group goes down as soon as its first entry is on its own disk, or as
     /// soon as it has committed something (by the seed, half and half), and comes back `back_ms` later, while the event lasts (the schedule of figure 8).
     LeaderChain {
@@ -363,15 +375,56 @@ impl Fault {
             | Swizzle { .. } => "partition",
             Messages { .. } | SlowLink { .. } | Latency { .. } | HalfOpen(_) => "messages",
             Down { .. } | PowerCut | Pause(_) | CrashLoop { .. } | Rolling { .. } => "process",
-            PowerOffWhen { .. } | PauseWhen { .. } | PowerOffInside { .. } | LeaderChain { .. } => {
-                "moment"
-            }
+            PowerOffWhen { .. }
+            | PauseWhen { .. }
+            | PowerOffInside { .. }
+            | PowerOffInsideWhen { .. }
+            | LeaderChain { .. } => "moment",
             EmptyDisk(_) | OldDisk(_) | Rot { .. } | WrongBlock { .. } | LostFile { .. } => {
                 "damage"
             }
             DiskError { .. } | DiskFull { .. } | DiskStall { .. } => "disk",
             ClockRate { .. } | ClockJump { .. } => "clock",
             Move { .. } | Join(_) | Leave { .. } | BackAndForth { .. } => "shards",
+        }
+    }
+
+    /// Whether a group of stores, its clients, or what it owns may feel it. (A move may be told to
+    /// leave a group's shards alone, so it touches only the groups that it names.)
+    pub fn touches(&self, spared: u64) -> bool {
+        use Fault::*;
+        match self {
+            Isolate(who) | HalfOpen(who) | Pause(who) | EmptyDisk(who) | OldDisk(who) => {
+                who.group == spared
+            }
+            OneWay { who, .. }
+            | Flap { who, .. }
+            | Down { who, .. }
+            | CrashLoop { who, .. }
+            | PowerOffInside { who, .. }
+            | Rot { who, .. }
+            | WrongBlock { who, .. }
+            | LostFile { who, .. }
+            | DiskError { who, .. }
+            | DiskFull { who, .. }
+            | DiskStall { who, .. }
+            | ClockRate { who, .. }
+            | ClockJump { who, .. } => who.group == spared,
+            Split { group, .. }
+            | Bridge { group, .. }
+            | Ring { group }
+            | Swizzle { group, .. }
+            | SlowLink { group, .. }
+            | Rolling { group }
+            | PowerOffWhen { group, .. }
+            | PowerOffInsideWhen { group, .. }
+            | PauseWhen { group, .. }
+            | LeaderChain { group, .. }
+            | Move { group, .. } => *group == spared,
+            BackAndForth { a, b, .. } => *a == spared || *b == spared,
+            SplitAll { .. } | Messages { .. } | Latency { .. } | PowerCut => true,
+            // The shards of all groups may change hands.
+            Join(_) | Leave { .. } => true,
         }
     }
 

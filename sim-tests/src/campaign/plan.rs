@@ -29,6 +29,9 @@ pub struct Options {
     pub joined: u64,
     /// Members of each group.
     pub replicas: u64,
+    /// A group that no fault touches, with its clients: it must go on serving what it has (I21).
+    /// 0: none.
+    pub spared: u64,
     /// Controllers.
     pub ctrlers: u64,
     /// Shards.
@@ -39,6 +42,8 @@ pub struct Options {
     pub append_bytes: usize,
     /// Clients.
     pub clients: u64,
+    /// Operations that each of them has under way at a time, all in one session per shard.
+    pub depth: u64,
     /// Keys they share.
     pub keys: u64,
     /// Of 100 operations so many hit key 0.
@@ -88,11 +93,13 @@ impl Default for Options {
             groups: 3,
             joined: 2,
             replicas: 3,
+            spared: 0,
             ctrlers: 3,
             shards: 6,
             small_limits: true,
             append_bytes: 1 << 20,
             clients: 5,
+            depth: 1,
             keys: 12,
             hot_percent: 0,
             work: Work::Mixed,

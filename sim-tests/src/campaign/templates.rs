@@ -1,6 +1,6 @@
 //! Orders of events that chance rarely lines up, and damage beyond what a group can stand.
 
-use super::draw::Drawing;
+use super::draw::{Drawing, MOST_PIPELINED};
 use super::fault::{Down, Fault, Member, Moment, Part, Scope, Who};
 
 impl Drawing {
@@ -15,7 +15,7 @@ impl Drawing {
             group,
             member: Member::Leader,
         };
-        match self.draw.from(0, 8) {
+        match self.draw.from(0, 13) {
             // Figure 8: leaders die one after the other, each with an entry that few have, on a
             // network so slow that its own disk is faster than any follower.
             0 | 1 => {
@@ -148,6 +148,83 @@ impl Drawing {
                 self.add(at + 1500, 500, Fault::PowerCut);
                 self.add(at + 3000, 0, Fault::Join(all));
             }
+            // A leader is cut off with a long tail that nobody else has, while the others commit a few
+            // entries and cut their logs: the snapshot it gets ends inside its own log.
+            7 => {
+                self.options.small_limits = true;
+                self.options.padding = self.options.padding.max(4000);
+                self.pipelined();
+                for n in 0..4 {
+                    let long = self.draw.from(1300, 3000);
+                    self.add(at + n * 6000, long, Fault::Isolate(leader));
+                }
+            }
+            // A member loses its state and keeps a log that begins behind it: the snapshot it gets is
+            // older than its log's end.
+            8 if self.spoil(group) => {
+                self.options.small_limits = true;
+                let who = Who {
+                    group,
+                    member: Member::Node(self.draw.from(1, self.members(group))),
+                };
+                let lost = Fault::LostFile {
+                    who,
+                    part: Part::State,
+                    at: self.draw.next(),
+                    empty: self.draw.chance(50),
+                };
+                self.add(at, 200, lost);
+            }
+            // The same follower sleeps and wakes again and again: transfers are overtaken, replaced,
+            // resumed.
+            9 => {
+                self.options.small_limits = true;
+                let who = Who {
+                    group,
+                    member: Member::Follower(0),
+                };
+                let (mut from, end) = (at, at + 15_000);
+                while from < end {
+                    let long = self.draw.from(300, 3000);
+                    self.add(from, long, Fault::Isolate(who));
+                    from += long + self.draw.from(50, 1500);
+                }
+                self.add(at, 15_000, rough(Scope::Members));
+            }
+            // Commands of movers that were deposed are in the logs when their successors begin: the
+            // disks are slow, and each leader dies at its first entry.
+            10 => {
+                self.options.disk_us = (5_000, 80_000);
+                let (a, b) = (self.kv_group(), self.kv_group());
+                let (shard, every_ms) = (self.shard(), self.draw.from(20, 600));
+                for group in [a, b] {
+                    let back_ms = self.draw.from(100, 1500);
+                    self.add(at, 15_000, Fault::LeaderChain { group, back_ms });
+                }
+                self.add(
+                    at,
+                    15_000,
+                    Fault::BackAndForth {
+                        shard,
+                        a,
+                        b,
+                        every_ms,
+                    },
+                );
+                self.add(at, 15_000, late_between_groups());
+            }
+            // An hour passes at once, while clients have writes under way.
+            11 => {
+                self.pipelined();
+                for n in 0..3 {
+                    let who = Who {
+                        group: self.kv_group(),
+                        member: Member::Leader,
+                    };
+                    let by_ms = 4_000_000;
+                    self.add(at + n * 3000, 0, Fault::ClockJump { who, by_ms });
+                }
+            }
             // A follower sleeps until the log it needs is cut, and gets a snapshot over a bad network.
             _ => {
                 let who = Who {
@@ -174,6 +251,12 @@ impl Drawing {
                 );
             }
         }
+    }
+
+    /// Clients with several operations under way, and few of them, or no checker keeps up.
+    fn pipelined(&mut self) {
+        self.options.clients = self.options.clients.min(MOST_PIPELINED);
+        (self.options.depth, self.options.pause_ms) = (3, 40);
     }
 
     /// Damage to a majority of one group.

@@ -22,7 +22,7 @@
 //! | I18 | a healthy core too | [`super::campaign::liveness`] |
 //! | I19 | corrupt bytes are not served | through I4, I7 and I8: a member that took them in differs |
 //! | I20 | no panic, bounded sizes | any panic ends a run; `bounds`, once a second and at every flush |
-//! | I21 | what no fault touches keeps serving | the campaign, during faults |
+//! | I21 | what no fault touches keeps serving | the campaign ([`super::campaign::work::untouched`]), during faults |
 //! | I22 | the same seed, the same trace | [`trace::digest`] of two runs |
 //!
 //! Every message begins with the invariant's name.

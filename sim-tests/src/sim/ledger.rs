@@ -10,8 +10,8 @@
 //! | I16 | every vote, acknowledgement, candidacy, and every other message that reveals a term |
 //!
 //! A disk that the harness replaced or damaged excuses its node from I6 once; the harness says so
-//! with [`replaced`] or [`damaged`]. Without [`strict`] a node that says itself that it is damaged, or
-//! that comes with an unknown boot number, is believed.
+//! with [`replaced`]. Without [`strict`] a node that says itself that it is damaged, or that comes with
+//! an unknown boot number, is believed.
 
 use super::held::Held;
 use super::invariants::field;
@@ -89,21 +89,19 @@ struct Group {
 
 thread_local! {
     static REPLACED: RefCell<BTreeSet<(u64, u64)>> = RefCell::default();
+    /// Replaced at any time: damage is found again when the power fails before it is on record.
+    static TOUCHED: RefCell<BTreeSet<(u64, u64)>> = RefCell::default();
     static STRICT: RefCell<bool> = const { RefCell::new(false) };
 }
 
 /// The harness put another content on this node's disk: its next start is believed.
 pub fn replaced(group: u64, node: u64) {
     REPLACED.with(|r| r.borrow_mut().insert((group, node)));
+    TOUCHED.with(|t| t.borrow_mut().insert((group, node)));
 }
 
-/// The harness damaged this node's disk: as [`replaced`].
-pub fn damaged(group: u64, node: u64) {
-    replaced(group, node);
-}
-
-/// From now on nodes are excused by [`replaced`] and [`damaged`] alone: one that claims damage nobody
-/// did has lost what it synced. Undone by the start of another run.
+/// From now on nodes are excused by [`replaced`] alone: one that claims damage nobody did has lost
+/// what it synced. Undone by the start of another run.
 pub fn strict() {
     STRICT.with(|s| *s.borrow_mut() = true);
 }
@@ -111,6 +109,7 @@ pub fn strict() {
 /// Installs the checks.
 pub(super) fn install() {
     REPLACED.with(|r| r.borrow_mut().clear());
+    TOUCHED.with(|t| t.borrow_mut().clear());
     STRICT.with(|s| *s.borrow_mut() = false);
     let mut groups: BTreeMap<u64, Group> = BTreeMap::new();
     trace::check(move |_, event| {
@@ -167,8 +166,9 @@ impl Group {
         let unknown = get("boot") <= node.boot;
         let first = node.boot == 0;
         let strict = STRICT.with(|s| *s.borrow());
+        let touched = TOUCHED.with(|t| t.borrow().contains(&(group, me)));
         assert!(
-            !strict || first || replaced || !(says_so || unknown),
+            !strict || first || touched || !(says_so || unknown),
             "I6: {group}/{me} starts damaged ({}), without its state ({}) or with an old boot number \
              ({} after {}), and nobody touched its disk",
             get("damaged"),

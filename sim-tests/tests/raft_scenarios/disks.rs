@@ -212,6 +212,44 @@ async fn older_copy_of_the_directory() {
     .await;
 }
 
+/// Followers have nothing to say to each other, and still know of each other's starts: one that comes
+/// back with an older image of its disk is refused by the other, not only by the leader. Found by the
+/// campaign: with the other's vote it led, and its old leader refused it for ever.
+#[madsim::test]
+async fn an_older_copy_is_refused_by_a_fellow_follower() {
+    scenario(RaftOptions::of(3), |c| async move {
+        c.agree(b"before", LONG).await;
+        c.settle(&c.ids(), 0).await;
+        let leader = c.wait_leader(&c.ids()).await;
+        let (node, fellow) = (c.others(&[leader])[0], c.others(&[leader])[1]);
+        let disk = c.nodes.disk(c.key(node));
+        let old = disk.image();
+        c.kill(node);
+        c.start(node);
+        millis(3000).await;
+        assert_eq!(
+            c.leader_among(&c.ids()),
+            Some(leader),
+            "it was not disturbed"
+        );
+        c.kill(node);
+        let new = disk.image();
+        disk.restore(&old);
+        c.isolate(&[leader]);
+        c.start(node);
+        for _ in 0..50 {
+            millis(200).await;
+            assert_eq!(c.leader_among(&[node, fellow]), None);
+        }
+        c.kill(node);
+        disk.restore(&new);
+        ledger::replaced(1, node);
+        c.rejoin(&[leader]);
+        heal_and_settle(&c).await;
+    })
+    .await;
+}
+
 /// A and B hold an acknowledged entry, C lags. B's directory is emptied and B comes back under its
 /// old flags: B must not vote C in, for the entry would be gone.
 #[madsim::test]

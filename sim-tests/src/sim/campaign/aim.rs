@@ -34,6 +34,7 @@ impl Nemesis {
             | Fault::SlowLink { group, .. }
             | Fault::Rolling { group }
             | Fault::PowerOffWhen { group, .. }
+            | Fault::PowerOffInsideWhen { group, .. }
             | Fault::PauseWhen { group, .. }
             | Fault::LeaderChain { group, .. } => self.members(*group),
             Fault::SplitAll { .. } | Fault::PowerCut => self.machines.all(),

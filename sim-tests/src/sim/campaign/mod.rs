@@ -16,10 +16,11 @@ use super::workload::Book;
 use crate::campaign::plan::Plan;
 use crate::campaign::record::{Band, Operation, Point, Record, Server, Summary, Violation};
 use crate::history::{Call, History};
+use ctrler::config::{GroupId, ShardId};
 use machines::Machines;
 use nemesis::Nemesis;
 use std::any::Any;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -36,6 +37,9 @@ struct Told {
     healed_us: Arc<Mutex<Option<u64>>>,
     end_us: Arc<Mutex<u64>>,
 }
+
+/// For a question while nothing is broken.
+const LONG: Duration = Duration::from_secs(30);
 
 fn get<T: Clone>(mutex: &Mutex<T>) -> T {
     mutex.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -90,6 +94,8 @@ async fn body(plan: Arc<Plan>, told: Told, whole: bool) {
     if whole {
         trace::keep_whole();
     }
+    // Servers that find damage where nobody did any have lost what they synced.
+    crate::sim::ledger::strict();
     view::install();
     network::install();
     world::clock::inject::clear();
@@ -113,7 +119,15 @@ async fn body(plan: Arc<Plan>, told: Told, whole: bool) {
     let desk = cluster.nodes.client_node();
     let supervisor = desk.spawn(supervisor.supervise());
     let clients = Clients::start(&cluster, options, told.book.clone());
-    let nemesis = Nemesis::new(machines.clone(), plan.clone(), told.bands.clone());
+    let spared = spared(&cluster, options.spared).await;
+    let untouched = work::untouched(
+        cluster.clone(),
+        spared.iter().copied().collect(),
+        told.book.clone(),
+        clients.stop.clone(),
+    );
+    let untouched = cluster.nodes.client_node().spawn(untouched);
+    let nemesis = Nemesis::new(machines.clone(), plan.clone(), told.bands.clone(), spared);
     let events: Vec<_> = (0..plan.events.len())
         .map(|n| desk.spawn(nemesis.clone().event(n)))
         .collect();
@@ -126,6 +140,9 @@ async fn body(plan: Arc<Plan>, told: Told, whole: bool) {
     put(&told.healed_us, Some(now_us()));
     let supervisor = desk.spawn(machines.clone().supervise());
     clients.stop().await;
+    untouched
+        .await
+        .expect("the client of what no fault touches panicked");
     if !options.over_budget {
         let (machines, plan, book) = (machines.clone(), plan.clone(), told.book.clone());
         let quiet = async move {
@@ -143,6 +160,20 @@ async fn body(plan: Arc<Plan>, told: Told, whole: bool) {
     put(&told.end_us, now_us());
     cluster.nodes.take_fatal();
     cluster.nodes.finish().await;
+}
+
+/// The shards of the group that no fault touches.
+async fn spared(cluster: &KvCluster, group: GroupId) -> BTreeSet<ShardId> {
+    if group == 0 {
+        return BTreeSet::new();
+    }
+    let asker = cluster.clone();
+    let asked = async move { asker.controller().query(None, LONG).await };
+    let config = cluster.nodes.at_desk(asked).await;
+    let config = config.expect("nothing is broken yet");
+    let shards = (0..).zip(&config.shards);
+    let its = shards.filter(|(_, owner)| **owner == Some(group));
+    its.map(|(shard, _)| shard).collect()
 }
 
 /// Ends every fault; what is broken for ever stays so.
@@ -194,7 +225,8 @@ fn disk_options(plan: &Plan) -> SimDiskOptions {
 
 fn cluster_options(plan: &Plan) -> KvOptions {
     let options = &plan.options;
-    let (limits, append_bytes) = (options.small_limits, options.append_bytes);
+    let (limits, append_bytes, padding) =
+        (options.small_limits, options.append_bytes, options.padding);
     KvOptions {
         ctrlers: options.ctrlers,
         groups: options.groups,
@@ -204,10 +236,11 @@ fn cluster_options(plan: &Plan) -> KvOptions {
         adjust: Arc::new(move |replica| {
             if limits {
                 small(replica);
-                // Who sleeps for a second or two needs a snapshot, in several chunks.
+                // Who sleeps for a second or two needs a snapshot, in several chunks; some hundreds
+                // at the most, since each costs a round trip.
                 replica.keep_log_bytes = 1 << 10;
                 replica.flush_log_bytes = 3 << 10;
-                replica.store.chunk_bytes = 512;
+                replica.store.chunk_bytes = (padding / 4).max(512);
             }
             replica.max_append_bytes = append_bytes;
         }),

@@ -7,7 +7,7 @@ use crate::campaign::fault::{DiskOp, Down, Fault, Member, Moment, Who};
 use crate::campaign::plan::{Event, Plan};
 use crate::campaign::record::Band;
 use crate::sim::nodes::Key;
-use ctrler::config::GroupId;
+use ctrler::config::{GroupId, ShardId};
 use std::collections::BTreeSet;
 use std::future::Future;
 use std::io::ErrorKind;
@@ -28,6 +28,8 @@ pub struct Nemesis {
     bands: Arc<Mutex<Vec<Band>>>,
     /// Groups that were shut down after they had handed over everything.
     pub(super) shut: Arc<Mutex<BTreeSet<GroupId>>>,
+    /// Shards that are left alone.
+    pub(super) spared: Arc<BTreeSet<ShardId>>,
 }
 
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -45,8 +47,14 @@ fn now_us() -> u64 {
 
 impl Nemesis {
     /// For this plan, on these machines; what happens is written into `bands`.
-    pub fn new(machines: Machines, plan: Arc<Plan>, bands: Arc<Mutex<Vec<Band>>>) -> Nemesis {
+    pub fn new(
+        machines: Machines,
+        plan: Arc<Plan>,
+        bands: Arc<Mutex<Vec<Band>>>,
+        spared: BTreeSet<ShardId>,
+    ) -> Nemesis {
         Nemesis {
+            spared: Arc::new(spared),
             machines,
             plan,
             bands,
@@ -164,6 +172,16 @@ impl Nemesis {
                 }
             }
             Fault::PowerOffInside { nth, .. } => self.power_off_inside(&hit, *nth, long).await,
+            Fault::PowerOffInsideWhen {
+                group,
+                moment,
+                skip,
+                nth,
+            } => {
+                if let Ok(key) = timeout(long, self.come(*group, *moment, *skip)).await {
+                    self.power_off_inside(&[key], *nth, ms(2000)).await;
+                }
+            }
             Fault::LeaderChain { group, back_ms } => {
                 let _ = timeout(long, self.leader_chain(*group, ms(*back_ms))).await;
             }

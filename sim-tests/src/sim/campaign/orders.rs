@@ -2,7 +2,7 @@
 
 use super::nemesis::{Nemesis, lock, ms};
 use crate::campaign::fault::{Down, Fault};
-use ctrler::config::{ConfigNum, GroupId};
+use ctrler::config::{ConfigNum, GroupId, ShardId};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::time::{sleep, timeout};
@@ -16,6 +16,7 @@ impl Nemesis {
         let cluster = &self.machines.cluster;
         let controller = cluster.controller();
         match fault {
+            Fault::Move { shard, .. } if self.is_spared(*shard) => {}
             Fault::Move { shard, group } => {
                 let _ = controller.move_shard(*shard, *group, ORDER).await;
             }
@@ -42,6 +43,11 @@ impl Nemesis {
             }
             _ => {}
         }
+    }
+
+    /// Shards of the group that is to be left alone stay where they are.
+    fn is_spared(&self, shard: ShardId) -> bool {
+        self.spared.contains(&shard)
     }
 
     /// A group that left may be shut down when the controllers have it that it is done.

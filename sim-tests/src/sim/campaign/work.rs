@@ -6,6 +6,7 @@ use crate::sim::kv_cluster::KvCluster;
 use crate::sim::unrest::between;
 use crate::sim::workload::{Book, Scribe, token};
 use bytes::Bytes;
+use ctrler::config::ShardId;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -16,13 +17,51 @@ use world::entropy::random_u64;
 /// Time for one operation; then its outcome is unknown, or it was certainly not done.
 const DEADLINE: Duration = Duration::from_secs(20);
 
+/// For an operation on a shard whose group no fault touches: several disk stalls and an election.
+const SPARED: Duration = Duration::from_secs(5);
+
+/// Writes and reads keys of these shards until it is stopped: their group goes on serving, whatever
+/// befalls the others and the controllers (I21).
+///
+/// # Panics
+/// When an operation takes longer than [`SPARED`].
+pub async fn untouched(
+    cluster: KvCluster,
+    shards: Vec<ShardId>,
+    book: Book,
+    stop: Arc<AtomicBool>,
+) {
+    let scribe = book.scribe(cluster.client_within(SPARED), UNTOUCHED);
+    let mut count = 0;
+    while !stop.load(Ordering::Relaxed) {
+        for shard in &shards {
+            count += 1;
+            let key = cluster.key_of(*shard, 0);
+            let call = match count % 2 {
+                0 => Call::Get,
+                _ => Call::Append(token(UNTOUCHED, count)),
+            };
+            assert!(
+                scribe.perform(&key, call).await,
+                "I21: shard {shard}, which no fault touches, did not answer within {SPARED:?}: {:?}",
+                book.errors().last()
+            );
+        }
+        sleep(between(100, 400)).await;
+    }
+}
+
 /// Running clients.
 pub struct Clients {
     /// What they do and are told.
     pub book: Book,
-    stop: Arc<AtomicBool>,
+    /// Set: they end after the operations they are at.
+    pub stop: Arc<AtomicBool>,
     tasks: Vec<JoinHandle<()>>,
 }
+
+/// The number of the client of what no fault touches.
+const UNTOUCHED: u64 = 1_000_000;
 
 /// The n-th key. Batches write two keys of one shard: the tag between braces decides it.
 pub fn key(options: &Options, n: u64, second: bool) -> Vec<u8> {
@@ -37,20 +76,24 @@ impl Clients {
     /// Starts them, each on a machine of its own.
     pub fn start(cluster: &KvCluster, options: &Options, book: Book) -> Clients {
         let stop = Arc::new(AtomicBool::new(false));
-        let start = |number| {
+        let start = |client| {
             let (cluster, options) = (cluster.clone(), options.clone());
             let (book, stop) = (book.clone(), stop.clone());
             cluster.nodes.client_node().spawn(async move {
-                let scribe = book.scribe(cluster.client_within(DEADLINE), number);
-                let mut count = 0;
-                while !stop.load(Ordering::Relaxed) {
-                    count += 1;
-                    operation(&scribe, &options, number, count).await;
-                    sleep(between(0, options.pause_ms)).await;
+                // All that it has under way at a time goes through the same sessions.
+                let within = cluster.client_within(DEADLINE);
+                let lane = |lane| {
+                    let number = client * options.depth + lane;
+                    let scribe = book.scribe(within.clone(), number);
+                    tokio::spawn(perform(scribe, options.clone(), number, stop.clone()))
+                };
+                let lanes: Vec<_> = (1..=options.depth).map(lane).collect();
+                for lane in lanes {
+                    lane.await.expect("a client panicked");
                 }
             })
         };
-        let tasks = (1..=options.clients).map(start).collect();
+        let tasks = (0..options.clients).map(start).collect();
         Clients { book, stop, tasks }
     }
 
@@ -60,6 +103,15 @@ impl Clients {
         for task in self.tasks {
             task.await.expect("a client panicked");
         }
+    }
+}
+
+async fn perform(scribe: Scribe, options: Options, number: u64, stop: Arc<AtomicBool>) {
+    let mut count = 0;
+    while !stop.load(Ordering::Relaxed) {
+        count += 1;
+        operation(&scribe, &options, number, count).await;
+        sleep(between(0, options.pause_ms)).await;
     }
 }
 
