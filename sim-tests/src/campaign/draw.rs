@@ -336,7 +336,8 @@ impl Drawing {
             6 => Fault::PowerOffInsideWhen {
                 group: self.group(),
                 moment: self.draw.of(&[
-                    Moment::Installs,
+                    Moment::Resets,
+                    Moment::Resets,
                     Moment::Installs,
                     Moment::Compacts,
                     Moment::Starts,
@@ -344,7 +345,7 @@ impl Drawing {
                     Moment::Writes,
                 ]),
                 skip: self.draw.of(&[0, 0, 1, 2, 5]),
-                nth: self.draw.from(1, 12),
+                nth: self.draw.from(1, 20),
             },
             _ => Fault::LeaderChain {
                 group: self.group(),

@@ -91,6 +91,8 @@ pub enum Moment {
     Shard,
     /// It installs a snapshot.
     Installs,
+    /// It is about to switch to one, and to begin its log afresh behind it.
+    Resets,
     /// It cuts its log.
     Compacts,
     /// It begins to recover.

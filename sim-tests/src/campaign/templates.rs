@@ -192,18 +192,16 @@ impl Drawing {
                 self.add(at, 15_000, rough(Scope::Members));
             }
             // Commands of movers that were deposed are in the logs when their successors begin: the
-            // disks are slow, and each leader dies at its first entry.
+            // disks are slow, clients write little, and leaders die with what they proposed under way.
             10 => {
                 self.options.disk_us = (5_000, 80_000);
+                (self.options.clients, self.options.pause_ms) = (1, 1000);
                 let (a, b) = (self.kv_group(), self.kv_group());
                 let (shard, every_ms) = (self.shard(), self.draw.from(20, 600));
-                for group in [a, b] {
-                    let back_ms = self.draw.from(100, 1500);
-                    self.add(at, 15_000, Fault::LeaderChain { group, back_ms });
-                }
+                let long = 15_000;
                 self.add(
                     at,
-                    15_000,
+                    long,
                     Fault::BackAndForth {
                         shard,
                         a,
@@ -211,7 +209,26 @@ impl Drawing {
                         every_ms,
                     },
                 );
-                self.add(at, 15_000, late_between_groups());
+                for n in 0..10 {
+                    let group = self.draw.of(&[a, b]);
+                    let moment = self.draw.of(&[Moment::Writes, Moment::Synced]);
+                    let skip = self.draw.from(0, 6);
+                    let fault = match self.draw.chance(50) {
+                        true => Fault::PowerOffWhen {
+                            group,
+                            moment,
+                            skip,
+                        },
+                        false => Fault::PauseWhen {
+                            group,
+                            moment,
+                            skip,
+                            still_ms: 1500,
+                        },
+                    };
+                    self.add(at + n * 1500, 1500, fault);
+                }
+                self.add(at, long, late_between_groups());
             }
             // An hour passes at once, while clients have writes under way.
             11 => {
@@ -240,13 +257,15 @@ impl Drawing {
                     },
                 );
                 self.add(at + 8000, 6000, rough(Scope::Members));
+                let nth = self.draw.from(1, 20);
                 self.add(
                     at + 8000,
                     6000,
-                    Fault::PowerOffWhen {
+                    Fault::PowerOffInsideWhen {
                         group,
-                        moment: Moment::Installs,
+                        moment: Moment::Resets,
                         skip: 0,
+                        nth,
                     },
                 );
             }

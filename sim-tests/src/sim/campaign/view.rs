@@ -46,6 +46,7 @@ fn moment(event: &Event) -> Option<Moment> {
         "commit" => Moment::Commits,
         "ownership" => Moment::Shard,
         "install" => Moment::Installs,
+        "reset" => Moment::Resets,
         "compact" => Moment::Compacts,
         "start" => Moment::Starts,
         _ => return None,
