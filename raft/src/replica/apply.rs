@@ -288,6 +288,11 @@ impl<M: Machine> Applier<M> {
                 self.publish();
                 self.shared
                     .tell(Internal::Durable(self.store.durable().meta()));
+                // What was applied meanwhile may fill the log, and then nothing more arrives that
+                // would ask for its flush.
+                if self.unflushed >= self.shared.options.flush_log_bytes {
+                    self.flush(true);
+                }
             }
             Done::Spooled(result) => {
                 let result = result.map(|mut spool| {

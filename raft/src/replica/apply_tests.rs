@@ -1,9 +1,11 @@
 //! The apply task alone: installs that cross each other, and reads that wait.
 
 use super::*;
-use crate::replica::parts::{Nothing, disk, shared};
+use crate::replica::options::Options;
+use crate::replica::parts::{Nothing, disk, options, shared};
 use crate::replica::shared::Ends;
 use crate::store::{Install, Opened, Spool, Stamp, StoreOptions};
+use raft_protocol::Entry;
 use world::disk::SimDisk;
 use world::testing::block_on_test;
 
@@ -29,8 +31,12 @@ async fn snapshot(index: u64) -> Spool {
 }
 
 async fn applier(disk: &SimDisk) -> (Arc<Shared>, Applier<Nothing>, Ends) {
+    applier_with(disk, options(BTreeMap::new())).await
+}
+
+async fn applier_with(disk: &SimDisk, options: Options) -> (Arc<Shared>, Applier<Nothing>, Ends) {
     let store = open(disk).await;
-    let (shared, mut ends) = shared(disk, BTreeMap::new(), &store.stamp());
+    let (shared, mut ends) = shared(disk, options, &store.stamp());
     let (_, unused) = mpsc::unbounded_channel();
     let events = std::mem::replace(&mut ends.apply, unused);
     let applier = Applier::new(shared.clone(), store, Nothing, events);
@@ -154,5 +160,46 @@ fn reads_that_nobody_waits_for_are_not_kept() {
         assert_eq!(applier.waiting, MAX_WAITING_READS);
         assert_eq!(late[0].try_recv(), Ok(Err(ReadError::NoLeader)));
         assert!(answers[0].try_recv().is_err(), "it waits on");
+    });
+}
+
+/// Entries are applied while a flush runs, so many that the log is full of them; it takes nothing
+/// more in, so no entry comes that would ask for their flush. Found by the campaign (I21): both
+/// followers stood still for ten seconds, and the group with them.
+#[test]
+fn what_was_applied_during_a_flush_is_flushed_without_being_asked() {
+    block_on_test(async {
+        let mut options = options(BTreeMap::new());
+        options.flush_log_bytes = 100;
+        let (shared, applier, mut ends) = applier_with(&disk("a"), options).await;
+        let life = tokio::spawn(applier.run());
+        let batch = |index| {
+            let command = crate::replica::wire::wrap(1, &[b'.'; 200]);
+            let body = Body::Command(command.to_vec().into());
+            let entry = Entry {
+                term: 1,
+                index,
+                body,
+            };
+            let waiter = None;
+            Apply::Entries(vec![Committed { entry, waiter }])
+        };
+        for index in 1..=2 {
+            let _ = shared.apply.send(batch(index));
+        }
+        let durable = async {
+            loop {
+                match ends.internal.recv().await {
+                    Some(Internal::Durable(meta)) if meta.index == 2 => return,
+                    Some(_) => {}
+                    None => panic!("the apply task ended"),
+                }
+            }
+        };
+        let patience = AT_REST / 2;
+        let flushed = world::clock::timeout(patience, durable).await;
+        assert!(flushed.is_ok(), "not flushed within {patience:?}");
+        let _ = shared.apply.send(Apply::Stop);
+        life.await.unwrap().unwrap();
     });
 }

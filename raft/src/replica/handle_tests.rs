@@ -1,7 +1,7 @@
 //! The door of a replica whose Raft task does not get on.
 
 use super::*;
-use crate::replica::parts::{Nothing, disk, shared};
+use crate::replica::parts::{Nothing, disk, options, shared};
 use crate::replica::shared::{Ends, INBOX_MAIL_BYTES};
 use crate::store::Stamp;
 use raft_protocol::{Body, Entry};
@@ -25,7 +25,7 @@ fn peer() -> Hello {
 /// A replica without tasks: what is handed in stays where it is.
 fn replica() -> (Replica<Nothing>, Ends) {
     let peers = BTreeMap::from([(1, "a:1".to_owned()), (2, "b:1".to_owned())]);
-    let (shared, ends) = shared(&disk("door"), peers, &Stamp::default());
+    let (shared, ends) = shared(&disk("door"), options(peers), &Stamp::default());
     (Replica::new(shared), ends)
 }
 

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::log::{LogOptions, LogOwner};
-use crate::replica::parts::{disk, shared};
+use crate::replica::parts::{disk, options, shared};
 use crate::store::Stamp;
 use raft_protocol::{Body, Entry, HardState, Index, Term};
 use std::collections::BTreeMap;
@@ -60,7 +60,7 @@ fn what_replaces_a_suffix_is_written_behind_it() {
 fn the_log_is_reset_after_the_switch() {
     block_on_test(async {
         let disk = disk("a");
-        let (shared, mut ends) = shared(&disk, BTreeMap::new(), &Stamp::default());
+        let (shared, mut ends) = shared(&disk, options(BTreeMap::new()), &Stamp::default());
         let (log, _) = open(&disk);
         let (ops, rx) = mpsc::unbounded_channel();
         let life = tokio::spawn(run(shared.clone(), log, rx));

@@ -36,14 +36,14 @@ pub(super) fn disk(name: &str) -> SimDisk {
     SimDisk::new(name, 1, options)
 }
 
+/// Of node 1 of group 1.
+pub(super) fn options(peers: BTreeMap<NodeId, String>) -> Options {
+    Options::new(1, 1, peers)
+}
+
 /// What the tasks of node 1 of group 1 share, and the ends to which nobody listens yet. It has met
 /// node 2 when that is among its peers.
-pub(super) fn shared(
-    disk: &SimDisk,
-    peers: BTreeMap<NodeId, String>,
-    stamp: &Stamp,
-) -> (Arc<Shared>, Ends) {
-    let options = Options::new(1, 1, peers);
+pub(super) fn shared(disk: &SimDisk, options: Options, stamp: &Stamp) -> (Arc<Shared>, Ends) {
     let core = Core::new(Start {
         id: 1,
         settings: options.settings(),
