@@ -338,6 +338,41 @@ async fn a_deposed_leader_answers_nothing_old() {
     cluster.nodes.finish().await;
 }
 
+/// A leader that stood still while another one was elected, and still takes itself for the leader when
+/// it goes on: it may pass the question on, and answers nothing old.
+#[madsim::test]
+async fn a_leader_that_stood_still_answers_nothing_old() {
+    let cluster = controllers();
+    let c = cluster.clone();
+    cluster
+        .nodes
+        .run(async move {
+            let client = c.controller();
+            client.join(papers(&[1]), LONG).await.expect("join");
+            let old = c.leader(0).await;
+            let key = c.key(0, old);
+            let all = c.group(0).into_iter();
+            let others: Vec<_> = all.filter(|k| *k != key).collect();
+            c.nodes.partition(&[&[key], &others]);
+            c.nodes.pause(key);
+            let new = client.join(papers(&[2]), LONG).await.expect("join");
+            c.nodes.resume(key);
+            for _ in 0..20 {
+                let request = Request::Query(None);
+                let patience = Duration::from_millis(500);
+                let answer = c.ask_controller(old, &request, patience).await;
+                if let Some(Response::Config(config)) = answer {
+                    assert!(config.num >= new, "configuration {} is old", config.num);
+                }
+            }
+            c.nodes.heal();
+            history(&client).await;
+        })
+        .await;
+    cluster.agreed(0).await;
+    cluster.nodes.finish().await;
+}
+
 /// Wound 8: a timeout in the controller's client reported as success.
 #[madsim::test]
 async fn wound_8_a_timeout_is_no_success() {

@@ -191,14 +191,18 @@ impl Drawing {
                 }
                 self.add(at, 15_000, rough(Scope::Members));
             }
-            // Commands of movers that were deposed are in the logs when their successors begin: the
-            // disks are slow, clients write little, and leaders die with what they proposed under way.
+            // Commands of movers that were deposed are in the logs when their successors begin, and
+            // not committed for a while: members hear each other late, other groups in time.
             10 => {
-                self.options.disk_us = (5_000, 80_000);
-                (self.options.clients, self.options.pause_ms) = (1, 1000);
                 let (a, b) = (self.kv_group(), self.kv_group());
                 let (shard, every_ms) = (self.shard(), self.draw.from(20, 600));
                 let long = 15_000;
+                for group in [a, b] {
+                    let by_ms = self.draw.from(50, 250);
+                    for (a, b) in [(1, 2), (2, 3), (1, 3)] {
+                        self.add(at, long, Fault::SlowLink { group, a, b, by_ms });
+                    }
+                }
                 self.add(
                     at,
                     long,
@@ -209,26 +213,14 @@ impl Drawing {
                         every_ms,
                     },
                 );
-                for n in 0..10 {
-                    let group = self.draw.of(&[a, b]);
-                    let moment = self.draw.of(&[Moment::Writes, Moment::Synced]);
-                    let skip = self.draw.from(0, 6);
-                    let fault = match self.draw.chance(50) {
-                        true => Fault::PowerOffWhen {
-                            group,
-                            moment,
-                            skip,
-                        },
-                        false => Fault::PauseWhen {
-                            group,
-                            moment,
-                            skip,
-                            still_ms: 1500,
-                        },
+                for n in 0..6 {
+                    let who = Who {
+                        group: self.draw.of(&[a, b]),
+                        member: Member::Leader,
                     };
-                    self.add(at + n * 1500, 1500, fault);
+                    let how = Down::Process;
+                    self.add(at + n * 2500, 300, Fault::Down { who, how });
                 }
-                self.add(at, long, late_between_groups());
             }
             // An hour passes at once, while clients have writes under way.
             11 => {

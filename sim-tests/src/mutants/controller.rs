@@ -77,6 +77,6 @@ pub(super) const MUTANTS: &[Mutant] = &[
             }
             Request::Query(None) | Request::Record(_)",
         )],
-        tests: &["sim-tests/ctrler_scenarios::a_deposed_leader"],
+        tests: &["sim-tests/ctrler_scenarios::a_leader_that_stood_still"],
     },
 ];
