@@ -250,10 +250,8 @@ impl Work {
             };
             match installing.await.map_err(|error| error.to_string())?? {
                 Ack::Done => {}
-                Ack::Refused(reason) => {
-                    world::mark!("mover: a chunk is refused, the pull begins anew");
-                    return Err(reason);
-                }
+                // The pull begins anew.
+                Ack::Refused(reason) => return Err(reason),
             }
             match fetched {
                 Some(fetched) => (command, next) = fetched?,

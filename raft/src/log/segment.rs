@@ -151,6 +151,8 @@ impl Unpublished {
     }
 }
 
+const ZEROS: [u8; SECTOR as usize] = [0; SECTOR as usize];
+
 /// A file reader with one window.
 pub(super) struct Reader {
     pub file: File,
@@ -196,7 +198,7 @@ impl Reader {
         while offset < self.len {
             let n = (self.len - offset).min(SECTOR);
             if let Some(sector) = self.bytes(offset, n as usize)?
-                && sector.iter().any(|b| *b != 0)
+                && *sector != ZEROS[..sector.len()]
             {
                 used = Some(offset + n);
             }

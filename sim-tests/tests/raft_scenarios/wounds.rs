@@ -154,6 +154,7 @@ async fn a_snapshot_does_not_keep_a_tail_of_another_term() {
             .map(|n| c.status(*n).expect("up").last)
             .collect();
         assert!(ends.iter().all(|end| *end < last), "{ends:?}, was {last}");
+        assert!(trace::marks().contains_key("install: the log behind it is dropped"));
         for i in 0..300 {
             assert_eq!(c.times(&command("tail", i)), 0);
         }
