@@ -6,7 +6,7 @@ use kv::client::ClientError;
 use kv::client::answer::{Answer, Trouble};
 use kv::client::stream::{Attempt, Sending, Step, Stream, WINDOW};
 use kv::client::ticket::{Ticket, WriteResult};
-use raft::session::Refusal;
+use raft::session::{Refusal, WINDOW_REPLIES};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
@@ -229,6 +229,8 @@ fn acked_is_the_highest_number_below_which_all_are_answered() {
 fn at_most_a_window_is_unanswered() {
     let (mut stream, _callers, out) = sent(WINDOW + 10);
     assert_eq!(stream.step(), Step::Idle);
+    // The server refuses what it could not keep a reply for.
+    assert!(out.len() as u64 <= WINDOW_REPLIES);
     // An answer in the middle makes no room: its number is still above acked.
     stream.answer(out[5].attempt, written());
     assert_eq!(stream.step(), Step::Idle);
