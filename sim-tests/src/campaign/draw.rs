@@ -4,37 +4,12 @@
 //! draws its rates, since faults drawn all at once hide each other. Beside independent faults
 //! stand templates: orders of events that chance rarely lines up.
 
+use super::dice::Draw;
 use super::fault::{DiskOp, Down, FAMILIES, Fault, Member, Moment, Part, Scope, Who};
 use super::plan::{Event, Options, Plan, Work};
 
 /// Clients that have several operations under way at a time; more are too concurrent to be judged.
 pub(super) const MOST_PIPELINED: u64 = 3;
-
-/// SplitMix64 (Steele, Lea, Flood 2014): a seed means the same for ever.
-pub(super) struct Draw(u64);
-
-impl Draw {
-    pub(super) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// From `least` to `most`, both included.
-    pub(super) fn from(&mut self, least: u64, most: u64) -> u64 {
-        least + self.next() % (most - least + 1)
-    }
-
-    pub(super) fn chance(&mut self, percent: u64) -> bool {
-        self.next() % 100 < percent
-    }
-
-    pub(super) fn of<T: Copy>(&mut self, choices: &[T]) -> T {
-        choices[(self.next() % choices.len() as u64) as usize]
-    }
-}
 
 /// What is being drawn.
 pub(super) struct Drawing {
@@ -47,7 +22,7 @@ pub(super) struct Drawing {
 
 /// The plan of a seed.
 pub fn plan(seed: u64) -> Plan {
-    let mut draw = Draw(seed.wrapping_mul(0x2545_f491_4f6c_dd1d) ^ 0x484f_4c44);
+    let mut draw = Draw::new(seed.wrapping_mul(0x2545_f491_4f6c_dd1d) ^ 0x484f_4c44);
     let options = options(&mut draw);
     let mut drawing = Drawing {
         draw,
