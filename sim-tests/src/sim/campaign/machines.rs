@@ -225,8 +225,9 @@ impl Machines {
             state.held.clear();
             state.tries.clear();
             given_up = std::mem::take(&mut state.given_up);
-            // For good: nothing releases them any more.
-            state.held.extend(broken.iter().map(|key| (*key, u32::MAX)));
+            // For good: so often nothing releases them any more. (What hit somebody else's leader may
+            // still come, and hold and release one of them.)
+            state.held.extend(broken.iter().map(|key| (*key, u32::MAX / 2)));
         }
         let nodes = &self.cluster.nodes;
         for key in self.all() {
