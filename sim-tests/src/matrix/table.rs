@@ -106,7 +106,11 @@ impl Table {
             };
             let whole = match system {
                 None => "–".into(),
-                Some(Row { kill: None, .. }) => "survived".into(),
+                Some(Row {
+                    kill: None,
+                    cpu_seconds,
+                    ..
+                }) => format!("survived {cpu_seconds:.0} s"),
                 Some(Row {
                     kill: Some(kill),
                     cpu_seconds,

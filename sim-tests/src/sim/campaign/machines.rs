@@ -227,7 +227,9 @@ impl Machines {
             given_up = std::mem::take(&mut state.given_up);
             // For good: so often nothing releases them any more. (What hit somebody else's leader may
             // still come, and hold and release one of them.)
-            state.held.extend(broken.iter().map(|key| (*key, u32::MAX / 2)));
+            state
+                .held
+                .extend(broken.iter().map(|key| (*key, u32::MAX / 2)));
         }
         let nodes = &self.cluster.nodes;
         for key in self.all() {
