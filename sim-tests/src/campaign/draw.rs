@@ -7,6 +7,7 @@
 use super::dice::Draw;
 use super::fault::{DiskOp, Down, FAMILIES, Fault, Member, Moment, Part, Scope, Who};
 use super::plan::{Event, Options, Plan, Work};
+use std::collections::BTreeSet;
 
 /// Clients that have several operations under way at a time; more are too concurrent to be judged.
 pub(super) const MOST_PIPELINED: u64 = 3;
@@ -39,6 +40,7 @@ pub fn plan(seed: u64) -> Plan {
     drawing
         .events
         .retain(|e| spared == 0 || !e.fault.touches(spared));
+    drawing.leave_one();
     drawing.events.sort_by_key(|e| e.at_ms);
     Plan {
         seed,
@@ -338,6 +340,27 @@ impl Drawing {
         let fault = self.damage_to(who);
         let for_ms = self.draw.from(100, 5000);
         self.spoil(who.group).then_some((for_ms, fault))
+    }
+
+    /// A group of which every member was emptied is a new group: nobody is left who knows better.
+    fn leave_one(&mut self) {
+        let (ctrlers, replicas) = (self.options.ctrlers, self.options.replicas);
+        let mut emptied = BTreeSet::new();
+        self.events.retain(|event| {
+            let Fault::EmptyDisk(who) = event.fault else {
+                return true;
+            };
+            let Member::Node(node) = who.member else {
+                return true;
+            };
+            let members = if who.group == 0 { ctrlers } else { replicas };
+            let before = emptied.range((who.group, 0)..=(who.group, u64::MAX));
+            let others = before.filter(|(_, n)| *n != node).count() as u64;
+            others + 1 < members && {
+                emptied.insert((who.group, node));
+                true
+            }
+        });
     }
 
     /// Whether a disk of this group may be damaged: the budget is one.
