@@ -7,7 +7,7 @@ use ctrler::config::{Config, Group, GroupId};
 use sim_tests::configs::{check_history, loads};
 use sim_tests::sim::nodes::eventually;
 use sim_tests::sim::unrest::{between, reliable, unreliable};
-use sim_tests::sim::{KvCluster, KvOptions};
+use sim_tests::sim::{Key, KvCluster, KvOptions};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::time::sleep;
@@ -304,6 +304,16 @@ async fn concurrent_joins_and_leaves_unreliable() {
     concurrent(true).await;
 }
 
+/// The leader, whom the other controllers do not hear from now on (clients do).
+async fn cut_off_leader(c: &KvCluster) -> (u64, Key) {
+    let leader = c.leader(0).await;
+    let key = c.key(0, leader);
+    let all = c.group(0).into_iter();
+    let others: Vec<_> = all.filter(|k| *k != key).collect();
+    c.nodes.partition(&[&[key], &others]);
+    (leader, key)
+}
+
 /// A leader that was cut off answers no Query for the latest configuration.
 #[madsim::test]
 async fn a_deposed_leader_answers_nothing_old() {
@@ -314,13 +324,7 @@ async fn a_deposed_leader_answers_nothing_old() {
         .run(async move {
             let client = c.controller();
             client.join(papers(&[1]), LONG).await.expect("join");
-            let old = c.leader(0).await;
-            let others: Vec<_> = c
-                .group(0)
-                .into_iter()
-                .filter(|k| *k != c.key(0, old))
-                .collect();
-            c.nodes.partition(&[&[c.key(0, old)], &others]);
+            let (old, _) = cut_off_leader(&c).await;
             // At once, while it still takes itself for the leader, and after the change.
             client.join(papers(&[2]), LONG).await.expect("join");
             for _ in 0..5 {
@@ -349,11 +353,7 @@ async fn a_leader_that_stood_still_answers_nothing_old() {
         .run(async move {
             let client = c.controller();
             client.join(papers(&[1]), LONG).await.expect("join");
-            let old = c.leader(0).await;
-            let key = c.key(0, old);
-            let all = c.group(0).into_iter();
-            let others: Vec<_> = all.filter(|k| *k != key).collect();
-            c.nodes.partition(&[&[key], &others]);
+            let (old, key) = cut_off_leader(&c).await;
             c.nodes.pause(key);
             let new = client.join(papers(&[2]), LONG).await.expect("join");
             c.nodes.resume(key);

@@ -7,6 +7,7 @@ use crate::store::Stamp;
 use raft_protocol::{Body, Entry};
 use std::collections::BTreeMap;
 use world::net::PROTOCOL;
+use world::testing::block_on_test;
 
 fn peer() -> Hello {
     Hello {
@@ -93,4 +94,31 @@ fn mail_that_waits_is_bounded_in_number() {
         fill(&replica, &ends, &append([])),
         crate::replica::shared::INBOX
     );
+}
+
+/// A start is announced until it is on record: that its disk was met in an earlier start is no
+/// answer. Otherwise a power failure of the peer at that moment leaves nobody who knows of it.
+#[test]
+fn a_start_that_is_not_on_record_is_not_called_met() {
+    block_on_test(async {
+        let (replica, _ends) = replica();
+        let meet = |hello: Hello| {
+            let body = encode(&Call::Meet { disk: hello.disk });
+            let answer = replica.call(&hello, Duration::from_secs(1), body);
+            async move { decode::<Answer>(&answer.await).expect("an answer") }
+        };
+        assert!(matches!(meet(peer()).await, Answer::Met { disk: 1 }));
+        let (boot, nonce) = (2, 9);
+        let later = Hello {
+            boot,
+            nonce,
+            ..peer()
+        };
+        assert!(matches!(meet(later.clone()).await, Answer::Refused(_)));
+        lock(&replica.shared.identity)
+            .boots
+            .insert(2, (boot, nonce));
+        assert!(matches!(meet(later).await, Answer::Met { disk: 1 }));
+        assert!(matches!(meet(peer()).await, Answer::Refused(_)));
+    });
 }

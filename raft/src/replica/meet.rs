@@ -146,13 +146,15 @@ pub(super) async fn update(
     Ok(())
 }
 
-/// Answers [`Call::Meet`] from a caller that is on record.
+/// Answers [`Call::Meet`]: yes once this very start of the caller's disk is on record, durably. (Its
+/// disk may be known from an earlier start; who takes that for an answer stops asking too early.)
 pub(super) fn met(shared: &Shared, peer: &Hello, disk: DiskId) -> Answer {
+    let recorded = on_record(shared, peer);
     let own = lock(&shared.identity);
     match own.met.get(&peer.node) {
-        Some(known) if *known == disk => Answer::Met { disk: own.disk },
-        Some(known) => Answer::Refused(emptied(peer.node, *known, disk)),
-        None => Answer::Refused("not recorded yet: call again".into()),
+        Some(known) if *known != disk => Answer::Refused(emptied(peer.node, *known, disk)),
+        Some(_) if recorded => Answer::Met { disk: own.disk },
+        _ => Answer::Refused("not recorded yet: call again".into()),
     }
 }
 
