@@ -62,6 +62,18 @@ fn role(node: u64, role: u64, term: u64, commit: u64) -> Told {
     )
 }
 
+/// It comes to lead: it and the next vote for it, and have it on disk.
+fn elected(node: u64, term: u64, commit: u64) -> Vec<Told> {
+    let mut story = Vec::new();
+    for voter in [node, node % 3 + 1] {
+        let number = 50 + term;
+        let vote = told(voter, "vote", &[("to", node), ("term", term)]);
+        story.extend([write(voter, number, term, node), sync(voter, number), vote]);
+    }
+    story.push(role(node, LEADER, term, commit));
+    story
+}
+
 fn commit(node: u64, index: u64, term: u64, commit: u64) -> Told {
     let fields = [("index", index), ("term", term), ("commit", commit)];
     told(node, "commit", &fields)
@@ -133,6 +145,10 @@ fn refused(strict: bool, story: &[Told]) -> Option<(usize, String)> {
         ledger::strict();
     }
     for (at, (group, node, kind, fields)) in story.iter().enumerate() {
+        if *kind == "damage 2" {
+            ledger::damaged(1, 2);
+            continue;
+        }
         let site = Site {
             group: *group,
             node: *node,
@@ -161,6 +177,13 @@ fn breaks_when(strict: bool, invariant: &str, story: Vec<Told>) {
     assert_eq!(at, story.len() - 1, "too early: {why}");
 }
 
+/// The same, with the disk of member 2 damaged between the two halves.
+#[track_caller]
+fn breaks_after_damage(invariant: &str, before: Vec<Told>, after: Vec<Told>) {
+    let damaged = (0, 0, "damage 2", Vec::new());
+    breaks_when(true, invariant, with(with(before, [damaged]), after));
+}
+
 fn with(mut story: Vec<Told>, end: impl IntoIterator<Item = Told>) -> Vec<Told> {
     story.extend(end);
     story
@@ -169,10 +192,10 @@ fn with(mut story: Vec<Told>, end: impl IntoIterator<Item = Told>) -> Vec<Told> 
 #[test]
 fn a_story_without_fault_is_believed() {
     let story = with(
-        group(&[1, 2]),
+        with(group(&[1, 2]), elected(1, 1, 0)),
         [
-            role(1, LEADER, 1, 0),
             ack(2, 1, 1, 1),
+            told(1, "match", &[("follower", 2), ("index", 1)]),
             commit(1, 1, 1, 1),
             apply(1, 1, 5, 5),
             apply(2, 1, 5, 5),
@@ -188,10 +211,11 @@ fn a_story_without_fault_is_believed() {
 
 #[test]
 fn i1_one_leader_in_a_term() {
-    breaks(
-        "I1",
-        with(group(&[]), [role(1, LEADER, 1, 0), role(2, LEADER, 1, 0)]),
-    );
+    let led = || with(group(&[]), elected(1, 1, 0));
+    breaks("I1", with(led(), [role(2, LEADER, 1, 0)]));
+    // Nor without the votes of a quorum, in this very term.
+    breaks("I1", with(group(&[]), [role(1, LEADER, 1, 0)]));
+    breaks("I1", with(led(), [role(1, LEADER, 2, 0)]));
 }
 
 #[test]
@@ -224,9 +248,10 @@ fn i2_logs_match() {
                 sync(2, 2),
                 write(1, 1, 2, 1),
                 append(1, 2, 1, 1, 9),
-                role(1, LEADER, 2, 0),
-                ack(2, 1, 2, 1),
-            ],
+            ]
+            .into_iter()
+            .chain(elected(1, 2, 0))
+            .chain([ack(2, 1, 2, 1)]),
         ),
     );
     // A hole.
@@ -238,8 +263,9 @@ fn i2_logs_match() {
 
 #[test]
 fn i3_a_leader_holds_what_was_committed() {
-    let committed = with(group(&[1, 2]), [role(1, LEADER, 1, 0), commit(1, 1, 1, 1)]);
-    breaks("I3", with(committed.clone(), [role(3, LEADER, 2, 0)]));
+    let led = with(group(&[1, 2]), elected(1, 1, 0));
+    let committed = with(led, [commit(1, 1, 1, 1)]);
+    breaks("I3", with(committed.clone(), elected(3, 2, 0)));
     // And nobody calls another entry committed.
     breaks(
         "I3",
@@ -270,15 +296,13 @@ fn i4_the_same_entry_makes_the_same_state() {
 
 #[test]
 fn i5_committed_is_synced_by_a_quorum() {
-    breaks(
-        "I5",
-        with(group(&[1]), [role(1, LEADER, 1, 0), commit(1, 1, 1, 1)]),
-    );
+    let led = |with_entry: &[u64], term| with(group(with_entry), elected(1, term, 0));
+    breaks("I5", with(led(&[1], 1), [commit(1, 1, 1, 1)]));
     // Figure 8: an entry of an earlier term, by counting.
-    breaks(
-        "I5",
-        with(group(&[1, 2]), [role(1, LEADER, 2, 0), commit(1, 1, 1, 1)]),
-    );
+    breaks("I5", with(led(&[1, 2], 2), [commit(1, 1, 1, 1)]));
+    // A follower is believed to hold what is not on its disk.
+    let believed = told(1, "match", &[("follower", 2), ("index", 1)]);
+    breaks("I5", with(led(&[1], 1), [believed]));
 }
 
 #[test]
@@ -312,6 +336,10 @@ fn i6_nothing_goes_back() {
 fn i7_what_was_synced_is_there() {
     let empty = [start(1, 2, (1, 1), false)].into_iter().flatten();
     breaks("I7", with(group(&[1]), empty));
+    // The log is not cut before the state is durable.
+    let durable = told(1, "durable", &[("index", 1)]);
+    let cut = told(1, "compact", &[("index", 2)]);
+    breaks("I7", with(group(&[1]), [durable, cut]));
 }
 
 #[test]
@@ -391,6 +419,20 @@ fn i16_no_promise_before_its_sync() {
     // Only the log is missing.
     let voted = with(group(&[]), [write(1, 1, 1, 2), sync(1, 1)]);
     breaks("I16", with(voted, [ack(1, 2, 1, 1)]));
+}
+
+#[test]
+fn i19_nobody_votes_with_a_hole() {
+    // The harness damaged its disk, and it does not notice what it lost.
+    let empty = || start(2, 2, (1, 1), false).into_iter();
+    breaks_after_damage("I19", group(&[1, 2]), empty().collect());
+    // It notices, and votes all the same.
+    let led = with(group(&[1, 2]), elected(1, 1, 0));
+    let committed = with(led, [commit(1, 1, 1, 1)]);
+    let damaged = start(2, 2, (1, 1), true).into_iter();
+    let vote = told(2, "vote", &[("to", 3), ("term", 2)]);
+    let votes = [write(2, 90, 2, 3), sync(2, 90), vote];
+    breaks_after_damage("I19", committed, damaged.chain(votes).collect());
 }
 
 #[test]

@@ -286,6 +286,8 @@ impl<M: Machine> Applier<M> {
                 }
                 self.tell();
                 self.publish();
+                let durable = [("index", self.store.durable().meta().index)];
+                observe(self.shared.site, "durable", &durable);
                 self.shared
                     .tell(Internal::Durable(self.store.durable().meta()));
                 // What was applied meanwhile may fill the log, and then nothing more arrives that

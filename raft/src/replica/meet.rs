@@ -53,7 +53,8 @@ fn same_cluster(own: &Identity, peer: &Hello) -> Result<(), String> {
     }
 }
 
-/// Judges the answer on a link to member `node`.
+/// Judges the answer on a link to member `node`. Only judges: who is heard is put on record by
+/// [`welcome`]. But an older image of a disk is not asked for anything either.
 pub(super) fn check(shared: &Shared, node: NodeId, peer: &Hello) -> Result<(), String> {
     let own = lock(&shared.identity);
     same_cluster(&own, peer)?;
@@ -63,9 +64,12 @@ pub(super) fn check(shared: &Shared, node: NodeId, peer: &Hello) -> Result<(), S
             own.group, peer.node, peer.group
         ));
     }
-    match own.met.get(&node) {
-        Some(disk) if *disk != peer.disk => Err(emptied(node, *disk, peer.disk)),
-        _ => Ok(()),
+    let judged = own
+        .clone()
+        .meet(node, peer.disk, peer.boot, peer.nonce, &peer.before);
+    match judged {
+        Meeting::Refused(reason) => Err(reason),
+        Meeting::Known | Meeting::Updated => Ok(()),
     }
 }
 

@@ -125,10 +125,16 @@ pub(super) fn role(site: Site, core: &Core, change: &RoleChange) {
     }
 }
 
-/// Entries through `index` are handed to the state machine; `commit` is what is known committed.
+/// Entries through `index` are handed to the state machine; `commit` is what is known committed. A
+/// leader also tells what it believes of each follower.
 pub(super) fn commit(site: Site, core: &Core, index: Index, term: Term) {
     if LISTENING {
-        let commit = core.facts().commit;
+        let status = core.status();
+        for (follower, matched) in &status.matched {
+            let fields = [("follower", *follower), ("index", *matched)];
+            observe(site, "match", &fields);
+        }
+        let commit = status.commit;
         observe(
             site,
             "commit",

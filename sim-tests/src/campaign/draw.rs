@@ -6,7 +6,7 @@
 
 use super::dice::Draw;
 use super::fault::{DiskOp, Down, FAMILIES, Fault, Member, Moment, Part, Scope, Who};
-use super::plan::{Event, Options, Plan, Work};
+use super::plan::{Broken, Event, Options, Plan, Work};
 use std::collections::BTreeSet;
 
 /// Clients that have several operations under way at a time; more are too concurrent to be judged.
@@ -50,7 +50,9 @@ pub fn plan(seed: u64) -> Plan {
 }
 
 fn options(draw: &mut Draw) -> Options {
-    let groups = draw.from(1, 3);
+    // Five members now and then: two may be missing, and votes and acknowledgements take more ways.
+    let replicas = draw.of(&[3, 3, 3, 3, 5]);
+    let groups = draw.from(1, if replicas > 3 { 2 } else { 3 });
     let joined = draw.from(1, groups);
     // Now and then a long run with many operations.
     let long = draw.chance(2);
@@ -63,7 +65,7 @@ fn options(draw: &mut Draw) -> Options {
     Options {
         groups,
         joined,
-        replicas: 3,
+        replicas,
         spared: match groups > 1 && draw.chance(15) {
             true => draw.from(1, joined),
             false => 0,
@@ -79,6 +81,7 @@ fn options(draw: &mut Draw) -> Options {
         },
         depth,
         keys: draw.from(3, 16),
+        odd_keys: draw.chance(20),
         hot_percent: draw.of(&[0, 0, 50]),
         work: draw.of(&[
             Work::Mixed,
@@ -107,6 +110,14 @@ fn options(draw: &mut Draw) -> Options {
         stall_ppm: draw.of(&[0, 0, 0, 2000, 20_000]),
         garbage_percent: draw.of(&[0, 5, 50]),
         core_only: draw.chance(20),
+        broken: draw.of(&[
+            Broken::Down,
+            Broken::CutOff,
+            Broken::Deaf,
+            Broken::Mute,
+            Broken::Still,
+        ]),
+        broken_leader: draw.chance(50),
         over_budget: draw.chance(5),
         families,
     }
@@ -261,7 +272,12 @@ impl Drawing {
 
     fn process(&mut self) -> (u64, Fault) {
         let for_ms = self.draw.from(100, 6000);
-        let fault = match self.draw.from(0, 9) {
+        let fault = match self.draw.from(0, 10) {
+            10 => Fault::Stutter {
+                who: self.who(),
+                still_ms: self.draw.from(10, 250),
+                goes_ms: self.draw.from(1, 60),
+            },
             0..=3 => Fault::Down {
                 who: self.who(),
                 how: self.down(),

@@ -198,6 +198,15 @@ pub enum Fault {
     PowerCut,
     /// A server stands still and goes on when the event ends.
     Pause(Who),
+    /// A server gets little of its processor: it stands still and goes on, over and over.
+    Stutter {
+        /// The server.
+        who: Who,
+        /// Still for so long (ms),
+        still_ms: u64,
+        /// then running for so long (ms).
+        goes_ms: u64,
+    },
     /// A server goes down and comes back, several times.
     CrashLoop {
         /// The server.
@@ -376,7 +385,12 @@ impl Fault {
             | Flap { .. }
             | Swizzle { .. } => "partition",
             Messages { .. } | SlowLink { .. } | Latency { .. } | HalfOpen(_) => "messages",
-            Down { .. } | PowerCut | Pause(_) | CrashLoop { .. } | Rolling { .. } => "process",
+            Down { .. }
+            | PowerCut
+            | Pause(_)
+            | Stutter { .. }
+            | CrashLoop { .. }
+            | Rolling { .. } => "process",
             PowerOffWhen { .. }
             | PauseWhen { .. }
             | PowerOffInside { .. }
@@ -402,6 +416,7 @@ impl Fault {
             OneWay { who, .. }
             | Flap { who, .. }
             | Down { who, .. }
+            | Stutter { who, .. }
             | CrashLoop { who, .. }
             | PowerOffInside { who, .. }
             | Rot { who, .. }

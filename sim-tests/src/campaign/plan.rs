@@ -46,6 +46,9 @@ pub struct Options {
     pub depth: u64,
     /// Keys they share.
     pub keys: u64,
+    /// The keys are chosen to hurt: empty, as long as allowed, beginnings of each other, zeros, 0xff,
+    /// braces that are no hash tag.
+    pub odd_keys: bool,
     /// Of 100 operations so many hit key 0.
     pub hot_percent: u64,
     /// What the clients do.
@@ -64,13 +67,33 @@ pub struct Options {
     pub stall_ppm: u64,
     /// Of 100 un-synced sectors behind the synced end so many hold garbage after a power failure.
     pub garbage_percent: u64,
-    /// In the liveness phase only a quorum of each group is healed; the rest stays down for ever.
+    /// In the liveness phase only a quorum of each group is healed; the rest stays broken for ever.
     pub core_only: bool,
+    /// How it is broken.
+    pub broken: Broken,
+    /// Who leads when the liveness phase begins is among the broken.
+    pub broken_leader: bool,
     /// More is damaged than a group can stand: it must stop loudly and never lie. There is no
     /// liveness phase.
     pub over_budget: bool,
     /// Families of faults that are on.
     pub families: Vec<String>,
+}
+
+/// How a member is broken for ever.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Broken {
+    /// It is down.
+    #[default]
+    Down,
+    /// It is up, and cut off from everybody.
+    CutOff,
+    /// It hears nobody, and everybody hears it.
+    Deaf,
+    /// Nobody hears it, and it hears everybody.
+    Mute,
+    /// It stands still; its connections stay open.
+    Still,
 }
 
 /// What the clients do.
@@ -101,6 +124,7 @@ impl Default for Options {
             clients: 5,
             depth: 1,
             keys: 12,
+            odd_keys: false,
             hot_percent: 0,
             work: Work::Mixed,
             pause_ms: 100,
@@ -111,6 +135,8 @@ impl Default for Options {
             stall_ppm: 0,
             garbage_percent: 5,
             core_only: false,
+            broken: Broken::Down,
+            broken_leader: false,
             over_budget: false,
             families: Vec::new(),
         }

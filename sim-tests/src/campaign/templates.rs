@@ -15,7 +15,7 @@ impl Drawing {
             group,
             member: Member::Leader,
         };
-        match self.draw.from(0, 13) {
+        match self.draw.from(0, 18) {
             // Figure 8: leaders die one after the other, each with an entry that few have, on a
             // network so slow that its own disk is faster than any follower.
             0 | 1 => {
@@ -234,6 +234,11 @@ impl Drawing {
                     self.add(at + n * 3000, 0, Fault::ClockJump { who, by_ms });
                 }
             }
+            14 => self.late_votes(at, group),
+            15 => self.late_acknowledgements(at, group),
+            16 => self.torn_tails(at, group),
+            17 => self.replaced_under_way(at, group),
+            18 => self.power_after_cuts(at, group),
             // A follower sleeps until the log it needs is cut, and gets a snapshot over a bad network.
             _ => {
                 let who = Who {

@@ -2,13 +2,13 @@
 //!
 //! | | what | where, and when |
 //! |---|---|---|
-//! | I1 | one leader for each group and term | here, at every change of role |
+//! | I1 | one leader for each group and term, by the votes of a quorum | here, and [`super::ledger`]: at every change of role |
 //! | I2 | logs match | [`super::ledger`], every write and sync, crashed members included; what entries say as well |
 //! | I3 | a new leader holds what was committed | [`super::ledger`], every election and commit |
 //! | I4 | same applied index, same state | here, at every entry applied: digest and log time |
-//! | I5 | committed means synced by a quorum of the members, and by counting only in the leader's term | [`super::ledger`], every rise of the commit index |
+//! | I5 | committed means synced by a quorum of the members, and by counting only in the leader's term; a leader believes of followers what is on their disks | [`super::ledger`], every rise of the commit index |
 //! | I6 | nothing goes back | [`super::ledger`], every event; match indices and what else one step may not do: asserted by the core itself |
-//! | I7 | nothing synced is lost | [`super::ledger`], every start; what clients were told: the campaign, at its end |
+//! | I7 | nothing synced is lost; the log is cut behind the durable state | [`super::ledger`], every start and compaction; what clients were told: the campaign, at its end |
 //! | I8 | linearizable | [`crate::linear`] at the end; read indices: `reads`, every read |
 //! | I9 | once | `sessions`, every write executed; each token once: [`super::workload`], at the end |
 //! | I10 | never in an expired session | `sessions`, every write executed |
@@ -20,7 +20,7 @@
 //! | I16 | no promise before its sync | [`super::ledger`], every vote, acknowledgement and message that reveals a term; every hand-out to the state machine, so every reply |
 //! | I17 | a healthy cluster comes to rest | [`super::campaign::liveness`] |
 //! | I18 | a healthy core too | [`super::campaign::liveness`] |
-//! | I19 | corrupt bytes are not served | through I4, I7 and I8: a member that took them in differs |
+//! | I19 | corrupt bytes are not served, and nobody votes with a hole | [`super::ledger`], every start of a damaged member and every vote; through I4, I7 and I8: a member that took corrupt bytes in differs |
 //! | I20 | no panic, bounded sizes | any panic ends a run; `bounds`, once a second and at every flush |
 //! | I21 | what no fault touches keeps serving | the campaign ([`super::campaign::work::untouched`]), during faults |
 //! | I22 | the same seed, the same trace | [`trace::digest`] of two runs |

@@ -4,14 +4,20 @@
 //! | | checked |
 //! |---|---|
 //! | I2 | logs of all members, in memory and on disk: at every write and sync, against every other |
+//! | I1 | a new leader was promised the votes of a quorum, in its term |
 //! | I3 | a new leader's log against everything ever seen committed |
-//! | I5 | whenever a node knows of a higher commit index than anybody before it |
+//! | I5 | whenever a node knows of a higher commit index than anybody before it; what a leader believes of its followers, whenever it commits |
 //! | I6 | term, vote, commit, applied and durable index, base: at every event that tells them, and what recovery finds against what was synced |
+//! | I7 | the log begins at or below what the state holds durably: at every start and compaction |
 //! | I16 | every vote, acknowledgement, candidacy, and every other message that reveals a term |
+//! | I19 | whose disk was damaged says so or has all it had; and gives no vote while it lacks what it once acknowledged and the group committed |
 //!
 //! A disk that the harness replaced or damaged excuses its node from I6 once; the harness says so
-//! with [`replaced`]. Without [`strict`] a node that says itself that it is damaged, or that comes with
+//! with [`replaced`] and [`damaged`]. Without [`strict`] a node that says itself that it is damaged, or that comes with
 //! an unknown boot number, is believed.
+
+mod leading;
+mod promises;
 
 use super::held::Held;
 use super::invariants::field;
@@ -52,17 +58,28 @@ impl Write {
     }
 }
 
+/// How what a start finds may differ from what was synced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Excuse {
+    /// In nothing.
+    None,
+    /// The harness damaged the disk, and the node does not say so: it may not have hit anything.
+    Unsaid,
+    /// It says so itself, or it is another disk.
+    Full,
+}
+
 #[derive(Default)]
 struct Node {
     boot: u64,
     synced: Held,
-    /// What was synced before the disk was damaged: it counted when it was acknowledged.
-    lost: Held,
+    /// What was synced each time before the disk was damaged: it counted when it was acknowledged.
+    lost: Vec<Held>,
     /// With the writes that are not synced yet.
     memory: Held,
     pending: Vec<Write>,
-    /// What recovery says it found, and whether it may differ from what is known.
-    found: Option<(Held, bool)>,
+    /// What recovery says it found, and how it may differ from what is known.
+    found: Option<(Held, Excuse)>,
     /// Known committed, and applied, in this life.
     commit: u64,
     applied: u64,
@@ -71,6 +88,14 @@ struct Node {
     leads: bool,
     /// Highest index the durable state was seen to cover.
     durable: u64,
+}
+
+impl Node {
+    /// On its disk, or it was before the disk was damaged.
+    fn held(&self, index: u64, term: u64) -> bool {
+        let mut all = self.lost.iter().chain([&self.synced]);
+        all.any(|held| held.holds(index, term))
+    }
 }
 
 #[derive(Default)]
@@ -88,19 +113,29 @@ struct Group {
 }
 
 thread_local! {
-    static REPLACED: RefCell<BTreeSet<(u64, u64)>> = RefCell::default();
+    /// The next start finds another disk (true), or one that was damaged.
+    static REPLACED: RefCell<BTreeMap<(u64, u64), bool>> = RefCell::default();
     /// Replaced at any time: damage is found again when the power fails before it is on record.
     static TOUCHED: RefCell<BTreeSet<(u64, u64)>> = RefCell::default();
     static STRICT: RefCell<bool> = const { RefCell::new(false) };
 }
 
-/// The harness put another content on this node's disk: its next start is believed.
+/// The harness gave this node another disk, or emptied it: its next start is believed.
 pub fn replaced(group: u64, node: u64) {
-    REPLACED.with(|r| r.borrow_mut().insert((group, node)));
+    touched(group, node, true);
+}
+
+/// The harness damaged something on this node's disk: its next start says so, or has lost nothing.
+pub fn damaged(group: u64, node: u64) {
+    touched(group, node, false);
+}
+
+fn touched(group: u64, node: u64, whole: bool) {
+    REPLACED.with(|r| *r.borrow_mut().entry((group, node)).or_default() |= whole);
     TOUCHED.with(|t| t.borrow_mut().insert((group, node)));
 }
 
-/// From now on nodes are excused by [`replaced`] alone: one that claims damage nobody did has lost
+/// From now on nodes are excused by those alone: one that claims damage nobody did has lost
 /// what it synced. Undone by the start of another run.
 pub fn strict() {
     STRICT.with(|s| *s.borrow_mut() = true);
@@ -134,6 +169,12 @@ impl Group {
                 // What it knew before it led is not committed by its own counting.
                 self.commit(group, me, get("commit"));
                 self.role(group, me, get("term"), get("role") == LEADER);
+            }
+            "match" => self.believed(group, me, get("follower"), get("index")),
+            "compact" => self.compacted(group, me, get("index")),
+            "durable" => {
+                let node = self.nodes.entry(me).or_default();
+                node.durable = node.durable.max(get("index"));
             }
             "commit" => {
                 self.handed(group, me, get("index"), get("term"));
@@ -176,8 +217,13 @@ impl Group {
             get("boot"),
             node.boot
         );
-        let excused = first || replaced || says_so || unknown;
-        if excused {
+        let excuse = match replaced {
+            Some(true) => Excuse::Full,
+            _ if first || says_so || unknown => Excuse::Full,
+            Some(false) => Excuse::Unsaid,
+            None => Excuse::None,
+        };
+        if excuse != Excuse::None {
             node.durable = 0;
         }
         let base = (get("base"), get("base_term"));
@@ -185,7 +231,7 @@ impl Group {
         node.boot = get("boot");
         (node.commit, node.applied) = (0, 0);
         (node.term, node.leads) = (found.term, false);
-        node.found = Some((found, excused));
+        node.found = Some((found, excuse));
     }
 
     fn write(&mut self, group: u64, me: u64, event: &Event) {
@@ -249,6 +295,15 @@ impl Group {
         }
     }
 
+    /// Only what the state holds durably may leave the log.
+    fn compacted(&self, group: u64, me: u64, index: u64) {
+        let durable = self.nodes.get(&me).map_or(0, |n| n.durable);
+        assert!(
+            index <= durable,
+            "I7: {group}/{me} cuts its log up to {index}, and its state is durable through {durable}"
+        );
+    }
+
     /// Log matching (§5.3), in memory and on disk, with every other member.
     fn matching(&self, group: u64, me: u64) {
         let mine = &self.nodes[&me];
@@ -277,9 +332,9 @@ impl Group {
     /// at a time, and is there as a whole or not at all). Term and vote bind over restarts (§5.2).
     fn recovered(&mut self, group: u64, me: u64) {
         let node = self.nodes.entry(me).or_default();
-        let (found, excused) = node.found.take().expect("a start before it");
+        let (found, excuse) = node.found.take().expect("a start before it");
         let pending = std::mem::take(&mut node.pending);
-        if !excused {
+        if excuse != Excuse::Full {
             let before = (node.synced.term, node.synced.vote);
             same_vote(group, me, before, (found.term, found.vote));
             let mut expected = node.synced.clone();
@@ -291,9 +346,13 @@ impl Group {
                 write.put(&mut expected);
                 same |= expected.same_behind_bases(&found);
             }
+            let id = match excuse {
+                Excuse::Unsaid => "I19: its disk was damaged, it says nothing of it, and",
+                _ => "I7:",
+            };
             assert!(
                 same && found.base.0 >= node.synced.base.0,
-                "I7: {group}/{me} recovered a log of {}..={} and had synced {}..={} with {} writes \
+                "{id} {group}/{me} recovered a log of {}..={} and had synced {}..={} with {} writes \
                  under way",
                 found.base.0,
                 found.last(),
@@ -311,145 +370,10 @@ impl Group {
         }
         node.memory = found.clone();
         let before = std::mem::replace(&mut node.synced, found);
-        if excused {
-            node.lost = before;
+        if excuse != Excuse::None {
+            node.lost.push(before);
         }
         self.matching(group, me);
-    }
-
-    /// A vote is given once per term and is on disk before it is given (§5.2, figure 2).
-    fn promised(&mut self, group: u64, me: u64, term: u64, to: u64) {
-        let held = &self.nodes.entry(me).or_default().synced;
-        assert!(
-            held.term > term || (held.term, held.vote) == (term, to),
-            "I16: {group}/{me} promised {to} its vote in term {term}; on its disk: vote {} in term {}",
-            held.vote,
-            held.term
-        );
-        let known = *self.votes.entry((me, term)).or_insert(to);
-        assert!(
-            known == to,
-            "I6: {group}/{me} promised its vote in term {term} to {known} and to {to}"
-        );
-    }
-
-    /// Who speaks of a term has it on disk.
-    fn revealed(&mut self, group: u64, me: u64, term: u64) {
-        let held = &self.nodes.entry(me).or_default().synced;
-        assert!(
-            held.term >= term,
-            "I16: {group}/{me} speaks of term {term} and has term {} on disk",
-            held.term
-        );
-    }
-
-    fn acknowledged(&mut self, group: u64, me: u64, term: u64, to: u64, index: u64) {
-        self.revealed(group, me, term);
-        let held = &self.nodes[&me].synced;
-        assert!(
-            held.last() >= index,
-            "I16: {group}/{me} acknowledged {index} and has synced through {}",
-            held.last()
-        );
-        // The leader of that term, while it leads it: its log never shrinks.
-        let leader = self.nodes.get(&to).filter(|n| n.leads && n.term == term);
-        if let Some(leader) = leader
-            && let (Some(ours), Some(its)) = (held.term_at(index), leader.memory.term_at(index))
-        {
-            assert!(
-                ours == its,
-                "I2: {group}/{me} acknowledged {index} to {group}/{to}, which has another entry there"
-            );
-        }
-    }
-
-    fn role(&mut self, group: u64, me: u64, term: u64, leads: bool) {
-        let node = self.nodes.entry(me).or_default();
-        assert!(
-            term >= node.term,
-            "I6: {group}/{me}: the term went from {} to {term}",
-            node.term
-        );
-        let begins = leads && !(node.leads && node.term == term);
-        (node.term, node.leads) = (term, leads);
-        if !begins {
-            return;
-        }
-        // Leader completeness (§5.4): who leads holds what was committed in earlier terms. (A
-        // candidate that slept may come to lead an old term when later ones have committed.)
-        let log = &node.memory;
-        let through = self.committed_in.range(..term).map(|(_, last)| *last).max();
-        let committed = self.committed.between(log.base.0 + 1, through.unwrap_or(0));
-        for (first, last, of) in committed {
-            for index in [first, last] {
-                assert!(
-                    log.holds(index, of),
-                    "I3: {group}/{me} leads term {term} without the committed entry {index} of term {of}"
-                );
-            }
-        }
-    }
-
-    /// Entries are applied only out of the node's own synced log.
-    fn handed(&mut self, group: u64, me: u64, index: u64, term: u64) {
-        let node = self.nodes.entry(me).or_default();
-        assert!(
-            node.synced.term_at(index) == Some(term),
-            "I16: {group}/{me} applies {index} beyond its own synced log"
-        );
-    }
-
-    /// What is called committed is synced by a quorum, and is the same for everybody.
-    fn commit(&mut self, group: u64, me: u64, index: u64) {
-        let node = self.nodes.entry(me).or_default();
-        assert!(
-            index >= node.commit,
-            "I6: {group}/{me}: commit went from {} to {index}",
-            node.commit
-        );
-        node.commit = index;
-        let known = self.committed.last();
-        let log = &self.nodes[&me].memory;
-        // What others saw committed.
-        for (first, last, term) in log.between(log.base.0 + 1, index.min(known)) {
-            for i in [first, last] {
-                assert!(
-                    self.committed.holds(i, term),
-                    "I3: {group}/{me} calls {i} of term {term} committed, where another entry was"
-                );
-            }
-        }
-        if index <= known {
-            return;
-        }
-        let term = log.term_at(index);
-        let term = term.unwrap_or_else(|| panic!("I6: {group}/{me} has no entry {index}"));
-        let node = &self.nodes[&me];
-        // §5.4.2: only entries of the leader's own term are committed by counting.
-        assert!(
-            !node.leads || term == node.term,
-            "I5: {group}/{me} leads term {} and committed {index} of term {term} by counting",
-            node.term
-        );
-        let holds = |n: &&Node| n.synced.holds(index, term) || n.lost.holds(index, term);
-        let count = self.nodes.values().filter(holds).count() as u64;
-        assert!(
-            2 * count > self.members,
-            "I5: entry {group}/{index} is called committed by {me} and {count} of {} have it on disk",
-            self.members
-        );
-        let newest = node.memory.term;
-        let last = self.committed_in.entry(newest).or_default();
-        *last = index.max(*last);
-        let from = (known + 1).max(log.base.0 + 1);
-        if from > known + 1 {
-            // Nobody told what lies between: it came with a snapshot.
-            self.committed.reset(log.base);
-        }
-        let news: Vec<_> = log.between(from, index).collect();
-        for (first, last, term) in news {
-            self.committed.append(term, first, last);
-        }
     }
 }
 

@@ -250,6 +250,43 @@ async fn an_older_copy_is_refused_by_a_fellow_follower() {
     .await;
 }
 
+/// Nobody even asks it: a candidate that gets its quorum from others has no answer of an older image
+/// among its votes, and the older image forms no opinion that it cannot stand by. Found by the
+/// campaign, in a group of five: links judged the disk at their other end and not its start.
+#[madsim::test]
+async fn an_older_copy_is_not_asked_for_its_vote() {
+    scenario(RaftOptions::of(5), |c| async move {
+        c.agree(b"before", LONG).await;
+        c.settle(&c.ids(), 0).await;
+        let leader = c.wait_leader(&c.ids()).await;
+        let node = c.others(&[leader])[0];
+        let disk = c.nodes.disk(c.key(node));
+        let old = disk.image();
+        c.kill(node);
+        c.start(node);
+        c.agree(b"since then", LONG).await;
+        c.settle(&c.ids(), 0).await;
+        millis(3000).await;
+        c.kill(node);
+        let new = disk.image();
+        disk.restore(&old);
+        ledger::replaced(1, node);
+        c.start(node);
+        let leader = c.wait_leader(&c.others(&[node])).await;
+        c.isolate(&[leader]);
+        // Should it vote: I19, it lacks what it helped to commit.
+        let rest = c.others(&[node, leader]);
+        c.wait_leader(&rest).await;
+        c.agree_among(&rest, b"without both", LONG).await;
+        c.kill(node);
+        disk.restore(&new);
+        ledger::replaced(1, node);
+        c.rejoin(&[leader]);
+        heal_and_settle(&c).await;
+    })
+    .await;
+}
+
 /// A and B hold an acknowledged entry, C lags. B's directory is emptied and B comes back under its
 /// old flags: B must not vote C in, for the entry would be gone.
 #[madsim::test]

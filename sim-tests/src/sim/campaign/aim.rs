@@ -15,6 +15,7 @@ impl Nemesis {
             | Fault::HalfOpen(who)
             | Fault::Down { who, .. }
             | Fault::Pause(who)
+            | Fault::Stutter { who, .. }
             | Fault::CrashLoop { who, .. }
             | Fault::PowerOffInside { who, .. }
             | Fault::EmptyDisk(who)

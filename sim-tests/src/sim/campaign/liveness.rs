@@ -1,7 +1,10 @@
 //! The liveness phase: after healing, in bounded simulated time, everything is as it should be.
 
 use super::machines::Machines;
-use crate::campaign::plan::Options;
+use super::network::{self, Cut};
+use super::view;
+use crate::campaign::fault::{Member, Who};
+use crate::campaign::plan::{Broken, Options};
 use crate::sim::nodes::Key;
 use crate::sim::workload::Book;
 use ctrler::config::GroupId;
@@ -15,8 +18,8 @@ const LIMIT: Duration = Duration::from_secs(90);
 /// For one question.
 const SHORT: Duration = Duration::from_secs(2);
 
-/// Who is broken for ever in the liveness phase: every disk that was damaged, and when only a core
-/// is to live, one more of each group that lost none (f of 2f + 1, by the seed).
+/// Who is broken for ever in the liveness phase when only a core is to live: f of each group of
+/// 2f + 1; those whose disk was damaged first, then perhaps the leader, then by the seed.
 pub fn broken(machines: &Machines, options: &Options, seed: u64) -> BTreeSet<Key> {
     let mut broken = BTreeSet::new();
     if !options.core_only {
@@ -25,11 +28,43 @@ pub fn broken(machines: &Machines, options: &Options, seed: u64) -> BTreeSet<Key
     let spoiled = machines.spoiled();
     for group in 0..=options.groups {
         let members = machines.cluster.group(group);
-        let one = members[(seed.wrapping_add(group) % members.len() as u64) as usize];
-        let hurt = members.iter().copied().find(|key| spoiled.contains(key));
-        broken.insert(hurt.unwrap_or(one));
+        let count = members.len();
+        let leader = view::node(
+            Who {
+                group,
+                member: Member::Leader,
+            },
+            count as u64,
+        );
+        let leader = options
+            .broken_leader
+            .then(|| machines.cluster.key(group, leader));
+        let mut order = members.clone();
+        order.rotate_left((seed.wrapping_add(group) % count as u64) as usize);
+        // A stable sort: the seed decides among equals.
+        order.sort_by_key(|key| (!spoiled.contains(key), Some(*key) != leader));
+        broken.extend(&order[..(count - 1) / 2]);
     }
     broken
+}
+
+/// Breaks them for ever.
+pub fn break_for_ever(machines: &Machines, broken: &BTreeSet<Key>, how: Broken) {
+    let nodes = &machines.cluster.nodes;
+    for key in broken {
+        let cuts: &[Cut] = match how {
+            Broken::Down => continue,
+            Broken::CutOff => &[Cut::Hearing(*key), Cut::Speech(*key)],
+            Broken::Deaf => &[Cut::Hearing(*key)],
+            Broken::Mute => &[Cut::Speech(*key)],
+            Broken::Still => {
+                machines.pause(*key);
+                &[]
+            }
+        };
+        cuts.iter().for_each(|cut| network::cut(nodes, *cut));
+        machines.give_up(*key);
+    }
 }
 
 /// Waits until it is quiet: I17 (and I18, when only a core lives).
@@ -191,7 +226,7 @@ async fn health(machines: &Machines) -> String {
         let (group, node) = machines.site(key);
         let status = cluster.replica(group, node).await;
         let up = cluster.nodes.is_up(key);
-        let spoiled = machines.spoiled().contains(&key);
+        let (spoiled, well) = (machines.spoiled().contains(&key), machines.is_well(key));
         let told = status.map_or("no answer".to_owned(), |s| {
             format!(
                 "{:?} term {} leader {:?} last {} commit {} applied {} {}",
@@ -205,11 +240,13 @@ async fn health(machines: &Machines) -> String {
             )
         });
         let name = cluster.nodes.name(key);
-        lines.push(format!("  {name}: up {up}, damaged {spoiled}: {told}"));
+        lines.push(format!(
+            "  {name}: up {up}, well {well}, damaged {spoiled}: {told}"
+        ));
     }
     lines.push(format!(
-        "  nothing is cut, lost or late: {}",
-        super::network::calm()
+        "  nothing is lost or late; cut: {:?}",
+        network::cuts()
     ));
     lines.join("\n")
 }

@@ -24,6 +24,8 @@ struct State {
     excused: BTreeSet<Key>,
     /// Machines whose disk lost what it had acknowledged.
     spoiled: BTreeSet<Key>,
+    /// Machines that are up and of no use to anybody, for ever.
+    useless: BTreeSet<Key>,
     tries: BTreeMap<Key, u32>,
     /// Machines whose server ended too often to be started again before the end of the faults.
     given_up: BTreeSet<Key>,
@@ -73,10 +75,14 @@ impl Machines {
         self.state().excused.insert(key);
     }
 
-    /// The disk is not what it was: neither its server nor the group can count on it.
-    pub fn spoil(&self, key: Key) {
+    /// The disk is another one (`whole`) or was damaged: neither its server nor the group can count on
+    /// it.
+    pub fn spoil(&self, key: Key, whole: bool) {
         let (group, node) = self.site(key);
-        crate::sim::ledger::replaced(group, node);
+        match whole {
+            true => crate::sim::ledger::replaced(group, node),
+            false => crate::sim::ledger::damaged(group, node),
+        }
         let mut state = self.state();
         state.excused.insert(key);
         state.spoiled.insert(key);
@@ -151,9 +157,18 @@ impl Machines {
         self.release(key);
     }
 
-    /// True when the machine is neither down nor paused.
+    /// True when the machine is neither down nor paused nor broken for ever.
     pub fn is_well(&self, key: Key) -> bool {
-        self.cluster.nodes.is_up(key) && !self.state().paused.contains(&key)
+        let state = self.state();
+        let here = !state.paused.contains(&key) && !state.useless.contains(&key);
+        here && self.cluster.nodes.is_up(key)
+    }
+
+    /// It is up, and of no use to anybody from now on.
+    pub fn give_up(&self, key: Key) {
+        let mut state = self.state();
+        state.useless.insert(key);
+        state.excused.insert(key);
     }
 
     /// Stops the process where it stands.

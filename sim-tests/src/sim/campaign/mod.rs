@@ -11,14 +11,15 @@ pub mod view;
 pub mod work;
 
 use super::kv_cluster::{KvCluster, KvOptions, small};
+use super::nodes::Key;
 use super::trace;
 use super::workload::Book;
-use crate::campaign::plan::Plan;
+use crate::campaign::plan::{Broken, Plan};
 use crate::campaign::record::{Band, Operation, Point, Record, Server, Summary, Violation};
 use crate::history::{Call, History};
 use ctrler::config::{GroupId, ShardId};
 use machines::Machines;
-use nemesis::Nemesis;
+use nemesis::{Nemesis, lock};
 use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -136,7 +137,8 @@ async fn body(plan: Arc<Plan>, told: Told, whole: bool) {
     supervisor.abort();
     // What was aborted is dropped at its next turn.
     sleep(Duration::from_millis(1)).await;
-    heal(&machines, &plan);
+    let for_ever = heal(&machines, &plan);
+    lock(&told.bands).extend(for_ever);
     put(&told.healed_us, Some(now_us()));
     let supervisor = desk.spawn(machines.clone().supervise());
     clients.stop().await;
@@ -176,8 +178,11 @@ async fn spared(cluster: &KvCluster, group: GroupId) -> BTreeSet<ShardId> {
     its.map(|(shard, _)| shard).collect()
 }
 
-/// Ends every fault; what is broken for ever stays so.
-fn heal(machines: &Machines, plan: &Plan) {
+/// No event of the plan.
+const FOR_EVER: usize = usize::MAX;
+
+/// Ends every fault but what is broken for ever: for the timeline.
+fn heal(machines: &Machines, plan: &Plan) -> Option<Band> {
     let nodes = &machines.cluster.nodes;
     network::heal(nodes);
     let (least, most) = plan.options.latency_ms;
@@ -192,7 +197,24 @@ fn heal(machines: &Machines, plan: &Plan) {
         // What a clock jumped stays: it never goes back.
         world::clock::inject::set_rate_ppm(nodes.sim(key), 0);
     }
-    machines.recover(&broken);
+    let how = plan.options.broken;
+    let down = match how {
+        Broken::Down => &broken,
+        _ => &BTreeSet::new(),
+    };
+    machines.recover(down);
+    liveness::break_for_ever(machines, &broken, how);
+    let site = |key: &Key| machines.site(*key);
+    let now = now_us();
+    let band = Band {
+        from_us: now,
+        to_us: now,
+        family: "process".into(),
+        servers: broken.iter().map(site).collect(),
+        text: format!("{how:?} for ever"),
+        event: FOR_EVER,
+    };
+    (!broken.is_empty()).then_some(band)
 }
 
 /// Somebody must own the shards, or nothing can be asked.
@@ -265,6 +287,8 @@ fn record(test: &str, plan: &Plan, told: &Told, violation: Option<Violation>) ->
                 // It was broken off by the end of the phase.
                 band.to_us = healed_us.unwrap_or(end_us);
             }
+        } else {
+            band.to_us = end_us;
         }
     }
     let summary = Summary {
@@ -328,7 +352,7 @@ fn operations(history: &History, shards: u32, message: &str) -> Vec<Operation> {
         for o in all {
             operations.push(Operation {
                 client: o.client,
-                key: shown.clone(),
+                key: short(shown.clone()),
                 shard,
                 call: call(&o.call),
                 called_us: o.called,

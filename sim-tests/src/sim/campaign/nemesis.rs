@@ -124,11 +124,14 @@ impl Nemesis {
             }
             Fault::Down { how, .. } => self.down(&hit, *how, sleep(long)).await,
             Fault::PowerCut => self.down(&hit, Down::Power, sleep(long)).await,
-            Fault::Pause(_) => {
-                hit.iter().for_each(|key| self.machines.pause(*key));
-                sleep(long).await;
-                for key in &hit {
-                    self.machines.unpause(*key);
+            Fault::Pause(_) => self.still(&hit, long).await,
+            Fault::Stutter {
+                still_ms, goes_ms, ..
+            } => {
+                let since = world::clock::now();
+                while since.elapsed() < long {
+                    self.still(&hit, ms(*still_ms)).await;
+                    sleep(ms(*goes_ms)).await;
                 }
             }
             Fault::CrashLoop { times, .. } => {
@@ -166,9 +169,7 @@ impl Nemesis {
                 still_ms,
             } => {
                 if let Ok(key) = timeout(long, self.come(*group, *moment, *skip)).await {
-                    self.machines.pause(key);
-                    sleep(ms(*still_ms)).await;
-                    self.machines.unpause(key);
+                    self.still(&[key], ms(*still_ms)).await;
                 }
             }
             Fault::PowerOffInside { nth, .. } => self.power_off_inside(&hit, *nth, long).await,
@@ -315,6 +316,14 @@ impl Nemesis {
         hit.iter().for_each(|key| self.machines.release(*key));
     }
 
+    async fn still(&self, hit: &[Key], long: Duration) {
+        hit.iter().for_each(|key| self.machines.pause(*key));
+        sleep(long).await;
+        for key in hit {
+            self.machines.unpause(*key);
+        }
+    }
+
     /// The member that comes to this moment, after `skip` did.
     async fn come(&self, group: GroupId, moment: Moment, skip: u64) -> Key {
         let mut moments = view::moments(group, moment);
@@ -384,7 +393,8 @@ impl Nemesis {
                 _ => {
                     self.machines.hold(*key, Down::Power).await;
                     if damage::damage(&disk, fault) {
-                        self.machines.spoil(*key);
+                        self.machines
+                            .spoil(*key, matches!(fault, Fault::EmptyDisk(_)));
                     }
                     sleep(long).await;
                     self.machines.release(*key);
@@ -410,7 +420,7 @@ impl Nemesis {
         self.machines.hold(key, Down::Power).await;
         if calm {
             disk.restore(&image);
-            self.machines.spoil(key);
+            self.machines.spoil(key, true);
         }
         self.machines.release(key);
     }

@@ -124,6 +124,11 @@ pub fn calm() -> bool {
     })
 }
 
+/// What is cut.
+pub fn cuts() -> Vec<Cut> {
+    STATE.with(|s| s.borrow().cuts.keys().copied().collect())
+}
+
 /// Mistreats frames under this name, or ends it.
 pub fn rates(name: usize, rates: Option<Rates>) {
     STATE.with(|s| match rates {

@@ -68,7 +68,34 @@ pub fn key(options: &Options, n: u64, second: bool) -> Vec<u8> {
     match (options.work, second) {
         (Work::Batches, false) => format!("{{k{n}}}a").into_bytes(),
         (Work::Batches, true) => format!("{{k{n}}}b").into_bytes(),
+        _ if options.odd_keys => odd_key(n),
         _ => format!("k{n}").into_bytes(),
+    }
+}
+
+/// Keys that stand next to each other or begin each other, that look like hash tags and are none, and
+/// the shortest and the longest.
+fn odd_key(n: u64) -> Vec<u8> {
+    const ODD: &[&[u8]] = &[
+        b"",
+        b"\0",
+        b"\0\0",
+        b"\xff",
+        b"\xff\xff",
+        b"a",
+        b"a\0",
+        b"a\0\xff",
+        b"{",
+        b"}{",
+        b"{}",
+        b"{}a",
+        b"{a}{b}",
+        b"{a",
+        b"\xc3\x28 not UTF-8",
+    ];
+    match ODD.get(n as usize) {
+        Some(key) => key.to_vec(),
+        None => vec![b'k' + (n % 16) as u8; kv::api::MAX_KEY],
     }
 }
 
