@@ -79,6 +79,9 @@ impl<M: Machine> Applier<M> {
     pub(super) async fn run(mut self) -> Result<(), Fatal> {
         self.tell();
         self.publish();
+        // The last life may have ended between a flush and the cut of the log behind it. Nothing else
+        // would ask for that cut when the log is so full that it takes nothing in.
+        self.durable();
         loop {
             tokio::select! {
                 biased;
@@ -277,6 +280,14 @@ impl<M: Machine> Applier<M> {
         Ok(())
     }
 
+    /// Tells the Raft task how much of the log may go.
+    fn durable(&self) {
+        let durable = [("index", self.store.durable().meta().index)];
+        observe(self.shared.site, "durable", &durable);
+        self.shared
+            .tell(Internal::Durable(self.store.durable().meta()));
+    }
+
     fn done(&mut self, done: Done) {
         match done {
             Done::Flushed | Done::Rewritten => {
@@ -286,10 +297,7 @@ impl<M: Machine> Applier<M> {
                 }
                 self.tell();
                 self.publish();
-                let durable = [("index", self.store.durable().meta().index)];
-                observe(self.shared.site, "durable", &durable);
-                self.shared
-                    .tell(Internal::Durable(self.store.durable().meta()));
+                self.durable();
                 // What was applied meanwhile may fill the log, and then nothing more arrives that
                 // would ask for its flush.
                 if self.unflushed >= self.shared.options.flush_log_bytes {

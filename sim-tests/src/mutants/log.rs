@@ -87,8 +87,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
         seen: "RedisRaft #43",
         edits: &[edit(
             "raft/src/replica/apply.rs",
-            ".tell(Internal::Durable(self.store.durable().meta()));",
-            ".tell(Internal::Durable(self.store.stamp().meta()));",
+            "            .tell(Internal::Durable(self.store.durable().meta()));",
+            "            .tell(Internal::Durable(self.store.stamp().meta()));",
         )],
         tests: &["sim-tests/raft_scenarios::compaction::"],
     },

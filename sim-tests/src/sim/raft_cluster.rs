@@ -22,7 +22,7 @@ pub struct RaftOptions {
     pub replicas: u64,
     /// Their disks.
     pub disk: SimDiskOptions,
-    /// Changes the replica's options (limits for snapshots, …).
+    /// Changes the replica's options (limits for snapshots, …), at every start.
     pub adjust: Arc<dyn Fn(&mut Options) + Send + Sync>,
 }
 
@@ -168,12 +168,12 @@ impl RaftCluster {
         let seen = Arc::<Mutex<Seen>>::default();
         let mut keys = BTreeMap::new();
         for node in 1..=options.replicas {
-            let mut replica_options = Options::new(1, node, peers.clone());
-            (options.adjust)(&mut replica_options);
+            let (adjust, peers) = (options.adjust.clone(), peers.clone());
             let (handles, seen) = (handles.clone(), seen.clone());
             let program = move |disk, shutdown: BoxFuture<()>| -> BoxFuture<Result<(), Fatal>> {
                 let (handles, seen) = (handles.clone(), seen.clone());
-                let options = replica_options.clone();
+                let mut options = Options::new(1, node, peers.clone());
+                adjust(&mut options);
                 Box::pin(async move {
                     lock(&seen).applied.remove(&node);
                     let machine = Recorder { node, seen };

@@ -3,6 +3,7 @@
 use super::common::*;
 use sim_tests::sim::RaftOptions;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Under load, with a log that keeps nothing more than it must: it never begins behind what the
 /// state has on disk, although more is applied while a flush runs.
@@ -38,6 +39,46 @@ async fn the_log_begins_where_the_durable_state_ends() {
         for task in fired {
             task.await.expect("not cancelled");
         }
+        heal_and_settle(&c).await;
+    })
+    .await;
+}
+
+/// A log is full of what the state holds durably: the life before ended between the flush and the
+/// cut. It takes nothing in until it is cut, so that must not wait for the next flush. Found by the
+/// campaign (seed 404140): a group stood still for ever after a restart of all.
+#[madsim::test]
+async fn a_log_that_starts_full_is_cut() {
+    let mut options = RaftOptions::small_log(3);
+    let (small, grown) = (options.adjust.clone(), Arc::new(AtomicBool::new(false)));
+    let narrow = grown.clone();
+    options.adjust = Arc::new(move |o| {
+        small(o);
+        // The first life keeps what the second has no room for.
+        let room = if narrow.load(Ordering::Relaxed) {
+            4 << 10
+        } else {
+            1 << 20
+        };
+        (o.keep_log_bytes, o.max_log_bytes) = (room / 4, room);
+    });
+    scenario(options, |c| async move {
+        for i in 0..40 {
+            let mut command = command("before", i);
+            command.resize(1000, b'.');
+            c.agree(&command, LONG).await;
+        }
+        c.settle(&c.ids(), 0).await;
+        // At rest everything is flushed.
+        millis(15_000).await;
+        for node in c.ids() {
+            c.kill(node);
+        }
+        grown.store(true, Ordering::Relaxed);
+        for node in c.ids() {
+            c.start(node);
+        }
+        c.agree(b"after", LONG).await;
         heal_and_settle(&c).await;
     })
     .await;
