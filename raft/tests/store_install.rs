@@ -48,6 +48,29 @@ fn an_install_replaces_and_does_not_merge() {
     });
 }
 
+/// An install that finds no room is tried again and again, each time as another generation: none of
+/// them is left. Found by the campaign.
+#[test]
+fn an_install_without_room_leaves_no_file() {
+    block_on_test(async {
+        let sim = sim_disk("a", 1);
+        let mut store = receiver(&sim).await;
+        let (spool, expected, _) = donor(1, 50).await;
+        for left in [0, 1, 100, 4096, 10_000, 20_000] {
+            let mut options = sim.options();
+            options.capacity = sim.used() + left;
+            sim.set_options(options);
+            let tried = fill(&mut store, &spool).await;
+            assert!(tried.is_err_and(|e| e.is_full()), "with room for {left}");
+            assert_eq!(state_files(&sim), ["state-1.redb"]);
+        }
+        sim.set_options(Default::default());
+        let installed = fill(&mut store, &spool).await.unwrap();
+        assert!(store.switch(installed).await.unwrap());
+        assert_eq!(content(store.rows()), expected);
+    });
+}
+
 #[test]
 fn current_never_moves_to_a_lower_stamp() {
     block_on_test(async {

@@ -16,7 +16,7 @@ use std::path::Path;
 use std::time::Duration;
 
 /// Real time for making a failing plan smaller.
-const MINIMISE: Duration = Duration::from_secs(60);
+const MINIMISE: Duration = Duration::from_secs(120);
 /// Seeds of [`ensemble`]; those of two neighbouring seeds do not overlap.
 const ENSEMBLE: u64 = 40;
 

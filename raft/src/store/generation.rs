@@ -272,7 +272,9 @@ pub(super) struct Filling {
 impl Filling {
     pub(super) fn create(place: Place) -> Result<Filling, StoreError> {
         place.remove();
-        let generation = place.open(FILL_CACHE)?;
+        // A disk without room is asked again and again, each time for another generation.
+        let opened = place.open(FILL_CACHE);
+        let generation = opened.inspect_err(|_| place.remove())?;
         Ok(Filling {
             place,
             generation: Some(generation),

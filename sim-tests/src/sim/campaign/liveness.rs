@@ -15,6 +15,8 @@ use tokio::time::sleep;
 
 /// After healing, all of it within this.
 const LIMIT: Duration = Duration::from_secs(90);
+/// A log under small limits at rest, bytes: some segments, each as long as its longest batch.
+const LOG_AT_REST: u64 = 1 << 20;
 /// For one question.
 const SHORT: Duration = Duration::from_secs(2);
 
@@ -119,7 +121,35 @@ async fn missing(machines: &Machines, options: &Options) -> Vec<String> {
         }
     }
     missing.extend(owners(machines, options).await);
+    missing.extend(leftovers(machines, options));
     missing
+}
+
+/// I20: at rest a disk holds one state, a short log when limits are small, and nothing that some
+/// transfer, rewrite or crash left behind.
+fn leftovers(machines: &Machines, options: &Options) -> Vec<String> {
+    const KNOWN: &[&str] = &["CURRENT", "IDENTITY", "log/spare.tmp"];
+    let mut found = Vec::new();
+    let here = |key: &Key| machines.is_well(*key) && !machines.spoiled().contains(key);
+    for key in machines.all().into_iter().filter(here) {
+        let (mut states, mut log) = (0, 0);
+        let mut unknown = Vec::new();
+        let files = machines.cluster.nodes.disk(key).files();
+        for (name, bytes) in &files {
+            match name.as_str() {
+                name if name.starts_with("state-") && name.ends_with(".redb") => states += 1,
+                name if name.starts_with("log/") && name.ends_with(".seg") => log += bytes,
+                name if KNOWN.contains(&name) => {}
+                _ => unknown.push(name),
+            }
+        }
+        let long = options.small_limits && log > LOG_AT_REST;
+        if states > 1 || long || !unknown.is_empty() {
+            let name = machines.cluster.nodes.name(key);
+            found.push(format!("I20: {name} keeps {files:?}"));
+        }
+    }
+    found
 }
 
 /// One leader, and all that live have applied the same.
