@@ -24,6 +24,7 @@ fn start(node: u64, boot: u64, (term, vote): (u64, u64), damaged: bool) -> [Told
         ("members", 3),
         ("damaged", damaged.into()),
         ("lost", 0),
+        ("abstains", 0),
         ("term", term),
         ("vote", vote),
         ("base", 0),

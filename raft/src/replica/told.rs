@@ -18,6 +18,7 @@ pub(super) fn start(site: Site, core: &Core, boot: u64, members: usize, damaged:
         ("members", members as u64),
         ("damaged", damaged.into()),
         ("lost", lost.into()),
+        ("abstains", status.abstain.is_some().into()),
         ("term", status.term),
         ("vote", status.vote.unwrap_or(0)),
         ("base", base.index),

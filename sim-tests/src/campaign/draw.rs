@@ -109,7 +109,7 @@ fn options(draw: &mut Draw) -> Options {
         disk_us: draw.of(&[(100, 4000), (50, 500), (1000, 20_000)]),
         stall_ppm: draw.of(&[0, 0, 0, 2000, 20_000]),
         garbage_percent: draw.of(&[0, 5, 50]),
-        core_only: draw.chance(20),
+        core_only: draw.chance(25),
         broken: draw.of(&[
             Broken::Down,
             Broken::CutOff,
@@ -117,8 +117,9 @@ fn options(draw: &mut Draw) -> Options {
             Broken::Mute,
             Broken::Still,
         ]),
-        broken_leader: draw.chance(50),
+        broken_leader: draw.chance(70),
         over_budget: draw.chance(5),
+        safety_only: false,
         families,
     }
 }

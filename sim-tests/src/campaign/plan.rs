@@ -76,6 +76,8 @@ pub struct Options {
     /// More is damaged than a group can stand: it must stop loudly and never lie. There is no
     /// liveness phase.
     pub over_budget: bool,
+    /// The run ends with the safety phase (to find a smaller plan sooner).
+    pub safety_only: bool,
     /// Families of faults that are on.
     pub families: Vec<String>,
 }
@@ -88,9 +90,9 @@ pub enum Broken {
     Down,
     /// It is up, and cut off from everybody.
     CutOff,
-    /// It hears nobody, and everybody hears it.
+    /// It hears nobody, and everybody hears it; connections stand.
     Deaf,
-    /// Nobody hears it, and it hears everybody.
+    /// Nobody hears it, and it hears everybody; connections stand.
     Mute,
     /// It stands still; its connections stay open.
     Still,
@@ -138,6 +140,7 @@ impl Default for Options {
             broken: Broken::Down,
             broken_leader: false,
             over_budget: false,
+            safety_only: false,
             families: Vec::new(),
         }
     }

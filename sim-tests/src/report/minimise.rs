@@ -63,6 +63,7 @@ pub fn less_load(plan: &Plan) -> Vec<Plan> {
         simpler
     };
     let simpler = [
+        with(&|o| o.safety_only = true),
         with(&|o| o.load_ms = (o.load_ms / 2).max(LEAST_LOAD_MS.min(o.load_ms))),
         with(&|o| o.load_ms = (o.load_ms * 3 / 4).max(LEAST_LOAD_MS.min(o.load_ms))),
         with(&|o| o.clients = (o.clients / 2).max(1)),

@@ -219,6 +219,8 @@ impl Group {
         );
         let excuse = match replaced {
             Some(true) => Excuse::Full,
+            // A start that nobody heard of, since the power failed in it, found the damage.
+            Some(false) if get("abstains") == 1 => Excuse::Full,
             _ if first || says_so || unknown => Excuse::Full,
             Some(false) => Excuse::Unsaid,
             None => Excuse::None,

@@ -1,7 +1,7 @@
 //! The liveness phase: after healing, in bounded simulated time, everything is as it should be.
 
 use super::machines::Machines;
-use super::network::{self, Cut};
+use super::network::{self, Cut, Vanish};
 use super::view;
 use crate::campaign::fault::{Member, Who};
 use crate::campaign::plan::{Broken, Options};
@@ -53,18 +53,22 @@ pub fn broken(machines: &Machines, options: &Options, seed: u64) -> BTreeSet<Key
 /// Breaks them for ever.
 pub fn break_for_ever(machines: &Machines, broken: &BTreeSet<Key>, how: Broken) {
     let nodes = &machines.cluster.nodes;
-    for key in broken {
-        let cuts: &[Cut] = match how {
-            Broken::Down => continue,
-            Broken::CutOff => &[Cut::Hearing(*key), Cut::Speech(*key)],
-            Broken::Deaf => &[Cut::Hearing(*key)],
-            Broken::Mute => &[Cut::Speech(*key)],
-            Broken::Still => {
-                machines.pause(*key);
-                &[]
-            }
+    for (n, key) in broken.iter().enumerate() {
+        // (No event has so high a number.)
+        let vanish = |which| {
+            let what = (machines.site(*key), which);
+            network::black_hole(usize::MAX - n, Some(what));
         };
-        cuts.iter().for_each(|cut| network::cut(nodes, *cut));
+        match how {
+            Broken::Down => continue,
+            Broken::CutOff => {
+                let cuts = [Cut::Hearing(*key), Cut::Speech(*key)];
+                cuts.into_iter().for_each(|cut| network::cut(nodes, cut));
+            }
+            Broken::Deaf => vanish(Vanish::Heard),
+            Broken::Mute => vanish(Vanish::Said),
+            Broken::Still => machines.pause(*key),
+        }
         machines.give_up(*key);
     }
 }
@@ -130,21 +134,26 @@ async fn missing(machines: &Machines, options: &Options) -> Vec<String> {
 fn leftovers(machines: &Machines, options: &Options) -> Vec<String> {
     const KNOWN: &[&str] = &["CURRENT", "IDENTITY", "log/spare.tmp"];
     let mut found = Vec::new();
-    let here = |key: &Key| machines.is_well(*key) && !machines.spoiled().contains(key);
+    let spoiled = machines.spoiled();
+    let here =
+        |key: &Key| machines.is_well(*key) && machines.is_tidy(*key) && !spoiled.contains(key);
     for key in machines.all().into_iter().filter(here) {
-        let (mut states, mut log) = (0, 0);
+        let (mut states, mut log, mut spools) = (0, 0, 0);
         let mut unknown = Vec::new();
         let files = machines.cluster.nodes.disk(key).files();
         for (name, bytes) in &files {
             match name.as_str() {
                 name if name.starts_with("state-") && name.ends_with(".redb") => states += 1,
                 name if name.starts_with("log/") && name.ends_with(".seg") => log += bytes,
+                name if name.starts_with("spool-") => spools += 1,
                 name if KNOWN.contains(&name) => {}
                 _ => unknown.push(name),
             }
         }
         let long = options.small_limits && log > LOG_AT_REST;
-        if states > 1 || long || !unknown.is_empty() {
+        // A snapshot may wait for ever for a follower that is broken for ever.
+        let waiting = u32::from(options.core_only);
+        if states > 1 || long || spools > waiting || !unknown.is_empty() {
             let name = machines.cluster.nodes.name(key);
             found.push(format!("I20: {name} keeps {files:?}"));
         }

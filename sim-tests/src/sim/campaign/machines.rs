@@ -24,6 +24,8 @@ struct State {
     excused: BTreeSet<Key>,
     /// Machines whose disk lost what it had acknowledged.
     spoiled: BTreeSet<Key>,
+    /// Machines whose disk may have failed to remove a file: it goes at the next start.
+    untidy: BTreeSet<Key>,
     /// Machines that are up and of no use to anybody, for ever.
     useless: BTreeSet<Key>,
     tries: BTreeMap<Key, u32>,
@@ -73,6 +75,16 @@ impl Machines {
     /// The server may end with an error from now on: its disk fails.
     pub fn excuse(&self, key: Key) {
         self.state().excused.insert(key);
+    }
+
+    /// Its disk may fail to remove a file.
+    pub fn may_be_untidy(&self, key: Key) {
+        self.state().untidy.insert(key);
+    }
+
+    /// True when every file that the server removed is gone.
+    pub fn is_tidy(&self, key: Key) -> bool {
+        !self.state().untidy.contains(&key)
     }
 
     /// The disk is another one (`whole`) or was damaged: neither its server nor the group can count on

@@ -145,7 +145,7 @@ async fn body(plan: Arc<Plan>, told: Told, whole: bool) {
     untouched
         .await
         .expect("the client of what no fault touches panicked");
-    if !options.over_budget {
+    if !options.over_budget && !options.safety_only {
         let (machines, plan, book) = (machines.clone(), plan.clone(), told.book.clone());
         let quiet = async move {
             // An order whose sender has gone may still be on its way to the controllers.

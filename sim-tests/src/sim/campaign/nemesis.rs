@@ -1,7 +1,7 @@
 //! Carries out a plan: each event in a task of its own, from its beginning to its end.
 
 use super::machines::Machines;
-use super::network::{self, Cut, Rates, Slow};
+use super::network::{self, Cut, Rates, Slow, Vanish};
 use super::{damage, view};
 use crate::campaign::fault::{DiskOp, Down, Fault, Member, Moment, Who};
 use crate::campaign::plan::{Event, Plan};
@@ -118,7 +118,7 @@ impl Nemesis {
             }
             Fault::HalfOpen(_) => {
                 let site = hit.first().map(|key| self.machines.site(*key));
-                network::black_hole(number, site);
+                network::black_hole(number, site.map(|site| (site, Vanish::Both)));
                 sleep(long).await;
                 network::black_hole(number, None);
             }
@@ -427,6 +427,9 @@ impl Nemesis {
 
     async fn disk_error(&self, hit: &[Key], op: DiskOp, nth: u64, long: Duration) {
         use world::disk::DiskOp as Op;
+        if op == DiskOp::Name {
+            hit.iter().for_each(|key| self.machines.may_be_untidy(*key));
+        }
         let op = match op {
             DiskOp::Read => Op::Read,
             DiskOp::Write => Op::Write,

@@ -49,8 +49,19 @@ struct State {
     cuts: BTreeMap<Cut, u32>,
     rates: BTreeMap<usize, Rates>,
     slow: BTreeMap<usize, Slow>,
-    /// (group, node) whose frames vanish while the connections stay open.
-    black: BTreeMap<usize, (u64, u64)>,
+    /// (group, node) whose frames vanish while the connections stay open, and which of them.
+    black: BTreeMap<usize, ((u64, u64), Vanish)>,
+}
+
+/// Which frames of a server vanish.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Vanish {
+    /// Those to it, and those from it.
+    Both,
+    /// Those to it.
+    Heard,
+    /// Those from it.
+    Said,
 }
 
 thread_local! {
@@ -145,10 +156,10 @@ pub fn slow(name: usize, slow: Option<Slow>) {
     });
 }
 
-/// What a server sends and is sent vanishes, while its connections stay open; or ends it.
-pub fn black_hole(name: usize, site: Option<(u64, u64)>) {
-    STATE.with(|s| match site {
-        Some(site) => s.borrow_mut().black.insert(name, site),
+/// What a server sends or is sent vanishes, while its connections stay open; or ends it.
+pub fn black_hole(name: usize, what: Option<((u64, u64), Vanish)>) {
+    STATE.with(|s| match what {
+        Some(what) => s.borrow_mut().black.insert(name, what),
         None => s.borrow_mut().black.remove(&name),
     });
 }
@@ -171,10 +182,14 @@ fn judge(passing: &Passing<'_>) -> Verdict {
         }
         let is =
             |site: &(u64, u64), hello: &Hello| (hello.group, hello.node) == (Some(site.0), site.1);
-        let black = state
-            .black
-            .values()
-            .any(|site| is(site, from) || is(site, to));
+        let black = state.black.values().any(|(site, which)| {
+            let (said, heard) = (is(site, from), is(site, to));
+            match which {
+                Vanish::Both => said || heard,
+                Vanish::Heard => heard,
+                Vanish::Said => said,
+            }
+        });
         let mut rates = state.rates.values();
         let between = |slow: &&Slow| {
             let (a, b) = slow.pair;
