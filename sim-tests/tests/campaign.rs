@@ -2,7 +2,7 @@
 //!
 //! `HOLDFAST_PLAN=FILE` runs a kept plan instead of the drawn one, `HOLDFAST_RECORD=FILE` writes the
 //! whole run as JSON, `HOLDFAST_SUMMARY=FILE` its figures. Without the last two a failing run is made
-//! smaller (for at most [`MINIMISE`]) and leaves its plan and a timeline.
+//! smaller (for at most [`MINIMISE`], or `HOLDFAST_MINIMISE=SECONDS`) and leaves its plan and a timeline.
 #![cfg(madsim)]
 
 use sim_tests::campaign::plan::Plan;
@@ -20,7 +20,8 @@ const MINIMISE: Duration = Duration::from_secs(120);
 /// Seeds of [`ensemble`]; those of two neighbouring seeds do not overlap.
 const ENSEMBLE: u64 = 40;
 
-fn file(variable: &str) -> Option<String> {
+/// What an environment variable says.
+fn said(variable: &str) -> Option<String> {
     std::env::var(variable).ok().filter(|path| !path.is_empty())
 }
 
@@ -56,8 +57,9 @@ fn explain(record: &Record, invariant: &str) {
         let found = campaign::run(&record.test, plan, false).violation;
         found.is_some_and(|v| v.invariant == invariant)
     };
+    let seconds = said("HOLDFAST_MINIMISE").and_then(|s| s.parse().ok());
     let limits = Limits {
-        time: MINIMISE,
+        time: seconds.map_or(MINIMISE, Duration::from_secs),
         runs: 1000,
     };
     let smaller = minimise(&record.plan, limits, less_load, fails);
@@ -80,12 +82,12 @@ fn explain(record: &Record, invariant: &str) {
 
 #[test]
 fn campaign() {
-    let plan = match file("HOLDFAST_PLAN") {
+    let plan = match said("HOLDFAST_PLAN") {
         Some(path) => read(Path::new(&path)),
         None => draw::plan(seed()),
     };
     plan.header().iter().for_each(|line| println!("{line}"));
-    let (whole, summary) = (file("HOLDFAST_RECORD"), file("HOLDFAST_SUMMARY"));
+    let (whole, summary) = (said("HOLDFAST_RECORD"), said("HOLDFAST_SUMMARY"));
     let record = campaign::run("campaign", &plan, whole.is_some());
     println!("{:?}", record.summary);
     if let Some(path) = &whole {

@@ -32,6 +32,8 @@ pub struct Effort {
     pub campaign_only: bool,
     /// Only the tests that the mutant names.
     pub named_only: bool,
+    /// Real time for the search for a smaller plan.
+    pub minimise: Duration,
 }
 
 /// Tests run so far against one mutant.
@@ -71,7 +73,7 @@ impl Tree {
     }
 
     fn must_pass(&self, executable: &Executable, test: &str, seed: u64) -> Result<(), String> {
-        let outcome = one(executable, test, seed, None, true)?;
+        let outcome = one(executable, test, seed, None, None)?;
         if outcome.passed() {
             return Ok(());
         }
@@ -135,7 +137,7 @@ impl Tree {
             );
             if let Some((executable, mut kill)) = found {
                 if let Some(pages) = pages.filter(|_| stage.name == stages::CAMPAIGN) {
-                    kill.events = explain(mutant, &executable, kill.seed, pages)?;
+                    kill.events = explain(mutant, &executable, kill.seed, effort, pages)?;
                 }
                 let clean = self.clean(&target_of(&executable), mutant)?;
                 let name = kill.test.split_once("::").map_or("", |(_, name)| name);
@@ -182,8 +184,7 @@ fn try_stage(
             let Some(left) = share.checked_sub(spent.cpu).filter(|left| !left.is_zero()) else {
                 return Ok(None);
             };
-            let quick = stage.name == stages::CAMPAIGN;
-            let outcome = one(executable, test, seed, Some(left), quick)?;
+            let outcome = one(executable, test, seed, Some(left), None)?;
             spent.cpu += outcome.cpu;
             spent.runs += 1;
             // Ended at the limit of the whole, it may have been about to pass.
@@ -203,22 +204,25 @@ fn try_stage(
     Ok(None)
 }
 
-/// `quick`: what fails is not explained.
+/// `explained`: what fails explains itself, with so much time for a smaller plan.
 fn one(
     executable: &Executable,
     test: &str,
     seed: u64,
     cpu_limit: Option<Duration>,
-    quick: bool,
+    explained: Option<Duration>,
 ) -> Result<runner::Outcome, String> {
     let told = executable.path.with_extension("told.json");
     let summary = ("HOLDFAST_SUMMARY".into(), told.to_string_lossy().into());
-    let environment = [summary];
+    let environment = match explained {
+        None => summary,
+        Some(time) => ("HOLDFAST_MINIMISE".into(), time.as_secs().to_string()),
+    };
     let outcome = runner::run(&Run {
         executable,
         test,
         seed,
-        environment: if quick { &environment } else { &[] },
+        environment: &[environment],
         limit: TIMEOUT,
         cpu_limit,
     });
@@ -232,9 +236,16 @@ fn explain(
     mutant: &Mutant,
     executable: &Executable,
     seed: u64,
+    effort: Effort,
     pages: &Path,
 ) -> Result<Option<u64>, String> {
-    let outcome = one(executable, stages::CAMPAIGN, seed, None, false)?;
+    let outcome = one(
+        executable,
+        stages::CAMPAIGN,
+        seed,
+        None,
+        Some(effort.minimise),
+    )?;
     let line = outcome.output.lines().find(|l| l.starts_with("from "));
     let (Some(line), Some(page)) = (line, told(&outcome.output, "timeline:")) else {
         return Err(format!(

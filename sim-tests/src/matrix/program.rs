@@ -31,6 +31,9 @@ struct Arguments {
     /// Where a seed of the campaign that notices leaves its smaller plan and its timeline.
     #[arg(long, value_name = "DIR")]
     pages: Option<PathBuf>,
+    /// Real time for the search for that smaller plan (seconds).
+    #[arg(long, value_name = "T", default_value_t = 120)]
+    minimise: u64,
     /// Do not run the named tests on the unchanged tree first (what kills is verified there anyway).
     #[arg(long)]
     no_baseline: bool,
@@ -68,6 +71,7 @@ fn run(arguments: &Arguments) -> Result<bool, String> {
         limit: Duration::from_secs(arguments.limit),
         campaign_only: arguments.campaign_only,
         named_only: arguments.named_only,
+        minimise: Duration::from_secs(arguments.minimise),
     };
     if !arguments.no_baseline {
         tree.baseline(&asked, effort)?;
