@@ -2,6 +2,7 @@
 
 use crate::seed::Ran;
 use sim_tests::campaign::marks;
+use sim_tests::campaign::plan::Options;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::time::Duration;
@@ -18,12 +19,22 @@ pub struct Ensemble {
     /// CPU time of all runs of seeds.
     pub cpu: Duration,
     simulated_seconds: f64,
+    /// The same of the runs of [`Ensemble::is_large`].
+    large: Large,
     operations: u64,
     answered: u64,
     events: u64,
     /// Name → (times, seeds).
     faults: BTreeMap<String, (u64, u64)>,
     marks: BTreeMap<String, (u64, u64)>,
+}
+
+/// Runs of large clusters.
+#[derive(Default)]
+struct Large {
+    seeds: u64,
+    cpu: Duration,
+    simulated_seconds: f64,
 }
 
 fn add(sums: &mut BTreeMap<String, (u64, u64)>, of_run: &BTreeMap<String, u64>) {
@@ -34,11 +45,21 @@ fn add(sums: &mut BTreeMap<String, (u64, u64)>, of_run: &BTreeMap<String, u64>) 
 }
 
 impl Ensemble {
-    /// Adds a run of a seed.
-    pub fn add(&mut self, run: &Ran) {
+    /// Three controllers, three groups of three and five clients, or more of each.
+    fn is_large(options: &Options) -> bool {
+        options.groups >= 3 && options.clients >= 5
+    }
+
+    /// Adds a run of a seed, in which these options were drawn.
+    pub fn add(&mut self, run: &Ran, options: &Options) {
         self.seeds += 1;
         self.cpu += run.outcome.cpu;
         if let Some(summary) = &run.summary {
+            if Self::is_large(options) {
+                self.large.seeds += 1;
+                self.large.cpu += run.outcome.cpu;
+                self.large.simulated_seconds += summary.simulated_seconds;
+            }
             self.simulated_seconds += summary.simulated_seconds;
             self.operations += summary.operations;
             self.answered += summary.answered;
@@ -95,6 +116,18 @@ impl Ensemble {
             self.per_cpu(self.simulated_seconds),
             self.simulated_seconds / real.as_secs_f64().max(1e-9)
         );
+        if self.large.seeds > 0 {
+            let (large, cpu) = (&self.large, self.large.cpu.as_secs_f64().max(1e-9));
+            let _ = writeln!(
+                text,
+                "large        {} of them 3 groups of 3 with 5 clients or more: {:.0} seeds per CPU-hour, \
+                 {:.1} simulated seconds each, {:.0} : 1 CPU time",
+                large.seeds,
+                large.seeds as f64 / cpu * 3600.0,
+                large.simulated_seconds / large.seeds as f64,
+                large.simulated_seconds / cpu
+            );
+        }
         let _ = writeln!(
             text,
             "operations   {}, {} answered; {} events told by the servers",
@@ -176,8 +209,17 @@ mod tests {
     fn sums_of_two_runs() {
         let mut ensemble = Ensemble::default();
         let mark = marks::EXPECTED[0];
-        ensemble.add(&ran("PowerCut", mark));
-        ensemble.add(&ran("PowerCut", mark));
+        let large = Options {
+            groups: 3,
+            clients: 5,
+            ..Options::default()
+        };
+        let small = Options {
+            groups: 2,
+            ..large.clone()
+        };
+        ensemble.add(&ran("PowerCut", mark), &large);
+        ensemble.add(&ran("PowerCut", mark), &small);
         assert_eq!(ensemble.missing(), marks::EXPECTED[1..]);
         let report = ensemble.report(Duration::from_secs(4));
         let squeezed = report.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -185,6 +227,8 @@ mod tests {
             "seeds 2 in 4 s, 1 s of CPU time",
             "7200 seeds per CPU-hour; 60.0 simulated seconds each",
             "simulated 2 min 00 s; 120 : 1 CPU time of one core, 30 : 1 real time",
+            "large 1 of them 3 groups of 3 with 5 clients or more: 7200 seeds per CPU-hour, 60.0 \
+             simulated seconds each, 120 : 1 CPU time",
             "operations 20, 18 answered",
             "PowerCut 4 2",
             &format!("{mark} 2 2"),

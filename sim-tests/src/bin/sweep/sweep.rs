@@ -8,6 +8,7 @@
 use crate::ensemble::{Ensemble, duration};
 use crate::failing;
 use crate::seed::{Campaign, class};
+use sim_tests::campaign::draw;
 use sim_tests::report::minimise::Limits;
 use sim_tests::runner::{self, Build, Executable};
 use std::collections::BTreeMap;
@@ -215,7 +216,7 @@ impl Sweep {
         if self.stopped() && ran.summary.is_none() {
             return Ok(());
         }
-        lock(&self.ensemble).add(&ran);
+        lock(&self.ensemble).add(&ran, &draw::plan(seed).options);
         let directory = self.arguments.out.join(format!("seed-{seed}"));
         if let Some(violation) = &ran.violation {
             let class = class(violation);
