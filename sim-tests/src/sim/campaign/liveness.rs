@@ -28,7 +28,9 @@ pub fn broken(machines: &Machines, options: &Options, seed: u64) -> BTreeSet<Key
         return broken;
     }
     let spoiled = machines.spoiled();
-    for group in 0..=options.groups {
+    // A group that no fault touches stays whole.
+    let is_spared = |group: &GroupId| options.spared != 0 && *group == options.spared;
+    for group in (0..=options.groups).filter(|group| !is_spared(group)) {
         let members = machines.cluster.group(group);
         let count = members.len();
         let leader = view::node(
