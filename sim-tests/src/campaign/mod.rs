@@ -1,6 +1,6 @@
 //! The campaign: whole clusters under everything that can go wrong, drawn by a seed.
 
-mod dice;
+pub(crate) mod dice;
 pub mod draw;
 pub mod fault;
 pub mod marks;
