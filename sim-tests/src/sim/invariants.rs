@@ -8,7 +8,7 @@
 //! | I4 | same applied index, same state | here, at every entry applied: digest and log time |
 //! | I5 | committed means synced by a quorum of the members, and by counting only in the leader's term; a leader believes of followers what is on their disks | [`super::ledger`], every rise of the commit index |
 //! | I6 | nothing goes back | [`super::ledger`], every event; match indices and what else one step may not do: asserted by the core itself |
-//! | I7 | nothing synced is lost; the log is cut behind the durable state | [`super::ledger`], every start and compaction; what clients were told: the campaign, at its end |
+//! | I7 | nothing synced is lost; the log is cut behind the durable state | [`super::ledger`], every start; every compaction; what clients were told: the campaign, at its end |
 //! | I8 | linearizable | [`crate::linear`] at the end; read indices: `reads`, every read |
 //! | I9 | once | `sessions`, every write executed; each token once: [`super::workload`], at the end |
 //! | I10 | never in an expired session | `sessions`, every write executed |

@@ -3,18 +3,18 @@
 //!
 //! | | checked |
 //! |---|---|
-//! | I2 | logs of all members, in memory and on disk: at every write and sync, against every other |
 //! | I1 | a new leader was promised the votes of a quorum, in its term |
+//! | I2 | logs of all members, in memory and on disk: at every write and sync, against every other |
 //! | I3 | a new leader's log against everything ever seen committed |
 //! | I5 | whenever a node knows of a higher commit index than anybody before it; what a leader believes of its followers, whenever it commits |
 //! | I6 | term, vote, commit, applied and durable index, base: at every event that tells them, and what recovery finds against what was synced |
-//! | I7 | the log begins at or below what the state holds durably: at every start and compaction |
+//! | I7 | the log begins at or below what the state holds durably: at every compaction |
 //! | I16 | every vote, acknowledgement, candidacy, and every other message that reveals a term |
 //! | I19 | whose disk was damaged says so or has all it had; and gives no vote while it lacks what it once acknowledged and the group committed |
 //!
 //! A disk that the harness replaced or damaged excuses its node from I6 once; the harness says so
-//! with [`replaced`] and [`damaged`]. Without [`strict`] a node that says itself that it is damaged, or that comes with
-//! an unknown boot number, is believed.
+//! with [`replaced`] and [`damaged`]. Without [`strict`] a node that says itself that it is damaged, or
+//! that comes with an unknown boot number, is believed.
 
 mod leading;
 mod promises;
