@@ -255,6 +255,58 @@ fn a_grown_file_is_rewritten() {
     });
 }
 
+/// A disk that is almost full wants a smaller file and has no room for two: the store goes on with the
+/// one it has, and tries again when there is room.
+#[test]
+fn a_rewrite_without_room_is_put_off() {
+    block_on_test(async {
+        let sim = sim_disk("a", 11);
+        let options = StoreOptions {
+            rewrite_min_bytes: 100_000,
+            ..options()
+        };
+        let mut store = open_with(&sim, options).await;
+        for n in 0..400u32 {
+            let value = [n as u8; 5_000];
+            store.rows_mut().put(&n.to_be_bytes(), &value).unwrap();
+        }
+        step(&mut store);
+        flush(&mut store).await.unwrap();
+        for n in 100..400u32 {
+            store.rows_mut().delete(&n.to_be_bytes()).unwrap();
+        }
+        step(&mut store);
+        flush(&mut store).await.unwrap();
+        let (roomy, grown) = (sim.options(), store.bytes());
+        for left in [0, 5_000, 200_000] {
+            sim.set_options(world::disk::SimDiskOptions {
+                capacity: sim.used() + left,
+                ..roomy.clone()
+            });
+            let before = sim.stats().changes;
+            store.maybe_flush(false);
+            // It begins, and then it leaves nothing.
+            let mut gone = 0;
+            while gone < 5 {
+                let ended = timeout(Duration::from_millis(20), store.done()).await;
+                assert!(ended.is_err(), "with room for {left}");
+                let states = sim.files().into_iter().map(|(name, _)| name);
+                let states = states.filter(|name| name.starts_with("state-")).count();
+                gone = match sim.stats().changes > before && states == 1 {
+                    true => gone + 1,
+                    false => 0,
+                };
+            }
+            sim.set_options(roomy.clone());
+            apply(&mut store, &[("new", "row")]);
+            flush(&mut store).await.unwrap();
+        }
+        store.maybe_flush(false);
+        assert!(matches!(store.done().await, Ok(Done::Rewritten)));
+        assert!(store.bytes() < grown / 2, "{} of {grown}", store.bytes());
+    });
+}
+
 /// All rows are deleted while the file is being rewritten with them: what the fresh file holds counts,
 /// not what is left after the deletions, or it would seem to have always been so big.
 #[test]

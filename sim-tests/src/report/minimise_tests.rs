@@ -59,7 +59,7 @@ fn every_third_event_is_needed() {
 /// Any four of the events do, with luck: one seed in eight.
 #[test]
 fn events_that_need_luck() {
-    let lucky = |p: &Plan| p.seed == 7 && p.events.len() == 64 || p.seed % 8 == 0;
+    let lucky = |p: &Plan| p.seed == 7 && p.events.len() == 64 || p.seed.is_multiple_of(8);
     let found = minimise(&plan(64), FREE, none, |p| p.events.len() >= 4 && lucky(p));
     assert!(found.plan.events.len() <= 6, "{}", found.plan.events.len());
 }
