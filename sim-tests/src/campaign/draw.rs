@@ -44,6 +44,7 @@ pub fn plan(seed: u64) -> Plan {
     drawing.events.sort_by_key(|e| e.at_ms);
     Plan {
         seed,
+        other_seed: None,
         options: drawing.options,
         events: drawing.events,
     }

@@ -11,8 +11,11 @@ use std::fmt;
 /// What the environment does in one run.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Plan {
-    /// The seed of the run.
+    /// The seed that drew it.
     pub seed: u64,
+    /// The seed of the run, when it is another one: see [`crate::report::minimise`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub other_seed: Option<u64>,
     /// What the seed drew once for the whole run.
     pub options: Options,
     /// Faults and changes of configuration, by time.
@@ -177,6 +180,11 @@ impl Plan {
         serde_json::from_str(text).map_err(|e| format!("not a plan: {e}"))
     }
 
+    /// The seed of the run.
+    pub fn run_seed(&self) -> u64 {
+        self.other_seed.unwrap_or(self.seed)
+    }
+
     /// To be kept.
     pub fn to_json(&self) -> String {
         serde_json::to_string_pretty(self).expect("a plan is plain data")
@@ -185,7 +193,7 @@ impl Plan {
     /// The header of a run: what was drawn, a line each.
     pub fn header(&self) -> Vec<String> {
         let options = serde_json::to_value(&self.options).unwrap_or_default();
-        let mut lines = vec![format!("seed {}", self.seed)];
+        let mut lines = vec![format!("seed {}", self.run_seed())];
         if let Some(options) = options.as_object() {
             lines.extend(
                 options

@@ -217,6 +217,7 @@ pub(crate) fn record() -> Record {
             test: "campaign::campaign".into(),
             plan: Plan {
                 seed: 7,
+                other_seed: None,
                 ..Plan::default()
             },
             servers: servers.collect(),

@@ -149,7 +149,7 @@ impl<F: FnMut(&Plan) -> bool> Search<F> {
                 continue;
             }
             let candidate = Plan {
-                seed: draw.next() >> 32,
+                other_seed: Some(draw.next() >> 32),
                 events,
                 ..self.plan.clone()
             };
@@ -177,7 +177,10 @@ impl<F: FnMut(&Plan) -> bool> Search<F> {
     fn try_events(&mut self, events: Vec<Event>) -> Step<bool> {
         for other in 0..=self.others {
             let candidate = Plan {
-                seed: self.plan.seed.wrapping_add(other),
+                other_seed: match other {
+                    0 => self.plan.other_seed,
+                    _ => Some(self.plan.run_seed().wrapping_add(other)),
+                },
                 events: events.clone(),
                 ..self.plan.clone()
             };

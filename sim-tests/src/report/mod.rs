@@ -85,9 +85,18 @@ pub fn failure(record: &Record, directory: &Path) -> String {
     text
 }
 
+/// `seed 7`, or `seed 7 (run under 9)`.
+fn seeds(record: &Record) -> String {
+    let (drawn, run) = (record.plan.seed, record.plan.run_seed());
+    match drawn == run {
+        true => format!("seed {drawn}"),
+        false => format!("seed {drawn} (run under {run})"),
+    }
+}
+
 /// Options, events and violation, a line each.
 fn lines(record: &Record) -> Vec<String> {
-    let mut lines = vec![format!("seed {} of {}", record.plan.seed, record.test)];
+    let mut lines = vec![format!("{} of {}", seeds(record), record.test)];
     lines.push("options".into());
     for (name, value) in options(&record.plan) {
         lines.push(format!("  {name}: {value}"));

@@ -5,7 +5,7 @@ mod ownership;
 mod view;
 mod words;
 
-use super::{replay_line, replay_plan_line};
+use super::{replay_line, replay_plan_line, seeds};
 use crate::campaign::fault::FAMILIES;
 use crate::campaign::record::Record;
 use std::fmt::Write;
@@ -88,21 +88,21 @@ fn title(record: &Record) -> String {
         Some(violation) => format!("{} violated", violation.invariant),
         None => "held".into(),
     };
-    format!("seed {} · {what} · {}", record.plan.seed, record.test)
+    format!("{} · {what} · {}", seeds(record), record.test)
 }
 
 fn header(page: &mut String, record: &Record, view: &View) {
-    let (seed, test) = (record.plan.seed, escape(&record.test));
+    let (seed, test) = (seeds(record), escape(&record.test));
     let _ = match &record.violation {
         Some(violation) => writeln!(
             page,
-            "<h1><span class=\"bad\">{} violated</span> at {} · seed {seed} of {test}</h1>",
+            "<h1><span class=\"bad\">{} violated</span> at {} · {seed} of {test}</h1>",
             escape(&violation.invariant),
             seconds(violation.at_us)
         ),
         None => writeln!(
             page,
-            "<h1><span class=\"good\">held</span> · seed {seed} of {test}</h1>"
+            "<h1><span class=\"good\">held</span> · {seed} of {test}</h1>"
         ),
     };
     let _ = writeln!(page, "<p class=\"soft\">{}</p>", escape(&summary(record)));

@@ -69,7 +69,8 @@ fn run_here(test: &str, plan: &Plan, whole: bool) -> Record {
     let told = Told::default();
     let body = body(Arc::new(plan.clone()), told.clone(), whole);
     let ended = catch_unwind(AssertUnwindSafe(|| {
-        let runtime = madsim::runtime::Runtime::with_seed_and_config(plan.seed, Default::default());
+        let runtime =
+            madsim::runtime::Runtime::with_seed_and_config(plan.run_seed(), Default::default());
         runtime.block_on(body)
     }));
     let violation = ended.err().map(|panic| violation(&*panic));
