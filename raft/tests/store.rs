@@ -8,7 +8,7 @@ use std::io::ErrorKind;
 use std::time::Duration;
 use store_common::*;
 use world::clock::timeout;
-use world::disk::DiskOp;
+use world::disk::{DiskOp, SimDisk};
 use world::testing::block_on_test;
 
 fn value(rows: &Rows, key: &str) -> Option<Bytes> {
@@ -213,6 +213,24 @@ fn closing_flushes() {
     });
 }
 
+/// 400 rows are flushed, and then all but the first `kept` are deleted; the file's bytes between.
+async fn grown(sim: &SimDisk, options: StoreOptions, kept: u32) -> (Box<Store>, u64) {
+    let mut store = open_with(sim, options).await;
+    for n in 0..400u32 {
+        let value = [n as u8; 5_000];
+        store.rows_mut().put(&n.to_be_bytes(), &value).unwrap();
+    }
+    step(&mut store);
+    flush(&mut store).await.unwrap();
+    let grown = store.bytes();
+    for n in kept..400u32 {
+        store.rows_mut().delete(&n.to_be_bytes()).unwrap();
+    }
+    step(&mut store);
+    flush(&mut store).await.unwrap();
+    (store, grown)
+}
+
 #[test]
 fn a_grown_file_is_rewritten() {
     block_on_test(async {
@@ -221,22 +239,8 @@ fn a_grown_file_is_rewritten() {
             rewrite_min_bytes: 100_000,
             ..options()
         };
-        let mut store = open_with(&sim, options.clone()).await;
-        for n in 0..400u32 {
-            store
-                .rows_mut()
-                .put(&n.to_be_bytes(), &[n as u8; 5_000])
-                .unwrap();
-        }
-        step(&mut store);
-        flush(&mut store).await.unwrap();
-        let grown = store.bytes();
+        let (mut store, grown) = grown(&sim, options.clone(), 20).await;
         assert!(grown > 2_000_000);
-        for n in 20..400u32 {
-            store.rows_mut().delete(&n.to_be_bytes()).unwrap();
-        }
-        step(&mut store);
-        flush(&mut store).await.unwrap();
         let before = (store.stamp(), content(store.rows()));
         store.maybe_flush(false);
         // Flushes wait; what is applied meanwhile stays in the overlay.
@@ -265,19 +269,8 @@ fn a_rewrite_without_room_is_put_off() {
             rewrite_min_bytes: 100_000,
             ..options()
         };
-        let mut store = open_with(&sim, options).await;
-        for n in 0..400u32 {
-            let value = [n as u8; 5_000];
-            store.rows_mut().put(&n.to_be_bytes(), &value).unwrap();
-        }
-        step(&mut store);
-        flush(&mut store).await.unwrap();
-        for n in 100..400u32 {
-            store.rows_mut().delete(&n.to_be_bytes()).unwrap();
-        }
-        step(&mut store);
-        flush(&mut store).await.unwrap();
-        let (roomy, grown) = (sim.options(), store.bytes());
+        let (mut store, grown) = grown(&sim, options, 100).await;
+        let roomy = sim.options();
         for left in [0, 5_000, 200_000] {
             sim.set_options(world::disk::SimDiskOptions {
                 capacity: sim.used() + left,
@@ -317,19 +310,7 @@ fn what_is_deleted_during_a_rewrite_makes_another_one_due() {
             rewrite_min_bytes: 100_000,
             ..options()
         };
-        let mut store = open_with(&sim, options).await;
-        for n in 0..400u32 {
-            let value = [n as u8; 5_000];
-            store.rows_mut().put(&n.to_be_bytes(), &value).unwrap();
-        }
-        step(&mut store);
-        flush(&mut store).await.unwrap();
-        let grown = store.bytes();
-        for n in 50..400u32 {
-            store.rows_mut().delete(&n.to_be_bytes()).unwrap();
-        }
-        step(&mut store);
-        flush(&mut store).await.unwrap();
+        let (mut store, grown) = grown(&sim, options, 50).await;
         store.maybe_flush(false);
         for n in 0..50u32 {
             store.rows_mut().delete(&n.to_be_bytes()).unwrap();
@@ -361,18 +342,7 @@ fn who_waits_for_room_does_not_wait_for_a_rewrite_that_gave_way() {
             overlay_limit: 10_000,
             ..options()
         };
-        let mut store = open_with(&sim, options).await;
-        for n in 0..400u32 {
-            let value = [n as u8; 5_000];
-            store.rows_mut().put(&n.to_be_bytes(), &value).unwrap();
-        }
-        step(&mut store);
-        flush(&mut store).await.unwrap();
-        for n in 20..400u32 {
-            store.rows_mut().delete(&n.to_be_bytes()).unwrap();
-        }
-        step(&mut store);
-        flush(&mut store).await.unwrap();
+        let (mut store, _) = grown(&sim, options, 20).await;
         store.maybe_flush(false);
         apply(&mut store, &[("new", &"row".repeat(5_000))]);
         assert!(store.full());
