@@ -202,6 +202,12 @@ impl Nodes {
         lock(&self.machines)[key.0].up
     }
 
+    /// True when it is up and was asked to stop: see [`Nodes::stop`], which may have been given up.
+    pub fn is_leaving(&self, key: Key) -> bool {
+        let machines = lock(&self.machines);
+        machines[key.0].up && machines[key.0].shutdown.is_none()
+    }
+
     /// The machine's name.
     pub fn name(&self, key: Key) -> String {
         lock(&self.machines)[key.0].name.clone()

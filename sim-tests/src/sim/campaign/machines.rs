@@ -262,7 +262,7 @@ impl Machines {
         for key in self.all() {
             let disk = nodes.disk(key);
             disk.clear_faults();
-            let crashed = disk.crashed() || given_up.contains(&key);
+            let crashed = disk.crashed() || given_up.contains(&key) || nodes.is_leaving(key);
             match (broken.contains(&key), nodes.is_up(key)) {
                 (true, true) => {
                     nodes.kill(key);
