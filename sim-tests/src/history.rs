@@ -3,6 +3,9 @@
 use bytes::Bytes;
 use std::collections::BTreeMap;
 
+/// Characters of a key or value that are shown.
+const SHOWN: usize = 120;
+
 /// What a client asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Call {
@@ -76,4 +79,17 @@ impl History {
     pub fn is_empty(&self) -> bool {
         self.keys.is_empty()
     }
+}
+
+/// What is shown of a value that may be very long.
+pub fn clip(text: String) -> String {
+    match text.char_indices().nth(SHOWN) {
+        Some((at, _)) => format!("{}… ({} bytes)", &text[..at], text.len()),
+        None => text,
+    }
+}
+
+/// The same of its debug form.
+pub fn short(value: &impl std::fmt::Debug) -> String {
+    clip(format!("{value:?}"))
 }

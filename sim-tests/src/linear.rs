@@ -5,7 +5,7 @@
 //! are independent objects, and linearizability is local (Herlihy and Wing 1990, theorem 1).
 
 use crate::digest::Digest;
-use crate::history::{Answer, Call, History, Operation};
+use crate::history::{Answer, Call, History, Operation, short};
 use bytes::Bytes;
 use std::collections::{HashMap, HashSet};
 
@@ -317,15 +317,18 @@ fn report(key: &Bytes, operations: &[&Operation], best: &[usize]) -> String {
         let returned = o
             .returned
             .as_ref()
-            .map(|(at, answer)| format!("{answer:?} at {at}"));
+            .map(|(at, answer)| format!("{} at {at}", short(answer)));
         let returned = returned.unwrap_or_else(|| "no answer".into());
         format!(
-            "  client {}: {:?} at {} -> {returned}\n",
-            o.client, o.call, o.called
+            "  client {}: {} at {} -> {returned}\n",
+            o.client,
+            short(&o.call),
+            o.called
         )
     };
     let mut text = format!(
-        "key {key:?}: {} of {} operations can be ordered; the last of them:\n",
+        "key {}: {} of {} operations can be ordered; the last of them:\n",
+        short(key),
         best.len(),
         operations.len()
     );

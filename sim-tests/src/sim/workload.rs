@@ -1,7 +1,7 @@
 //! Clients that keep a history, and what is asked of it afterwards.
 
 use super::kv_cluster::KvCluster;
-use crate::history::{Answer, Call, History, Operation};
+use crate::history::{Answer, Call, History, Operation, short};
 use crate::linear;
 use bytes::Bytes;
 use kv::api::{Op, Outcome};
@@ -118,7 +118,7 @@ impl Book {
                     panic!("I8: not linearizable: {report}")
                 }
                 linear::Violation::Undecided { key } => {
-                    panic!("I8: key {key:?}: too concurrent to be judged")
+                    panic!("I8: key {}: too concurrent to be judged", short(&key))
                 }
             }
         }
@@ -162,12 +162,14 @@ fn tokens_once_and_in_order(key: &Bytes, operations: &[Operation]) {
             .is_some_and(|(at, _)| *at < read_from);
         assert!(
             found.len() <= 1,
-            "I9: {token} is in {key:?} {} times",
+            "I9: {token} is in {} {} times",
+            short(key),
             found.len()
         );
         assert!(
             !acknowledged || found.len() == 1,
-            "I9: acknowledged {token} is not in {key:?}"
+            "I9: acknowledged {token} is not in {}",
+            short(key)
         );
         if let (true, Some(at)) = (acknowledged, found.first()) {
             let after = next.entry(operation.client).or_insert(0);

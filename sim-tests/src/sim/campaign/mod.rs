@@ -16,7 +16,7 @@ use super::trace;
 use super::workload::Book;
 use crate::campaign::plan::{Broken, Plan};
 use crate::campaign::record::{Band, Operation, Point, Record, Server, Summary, Violation};
-use crate::history::{Call, History};
+use crate::history::{Call, History, clip, short};
 use ctrler::config::{GroupId, ShardId};
 use machines::Machines;
 use nemesis::{Nemesis, lock};
@@ -340,7 +340,7 @@ fn operations(history: &History, shards: u32, message: &str) -> Vec<Operation> {
         let shard = u64::from(kv::slot::shard(key, shards));
         let shown = String::from_utf8_lossy(key).into_owned();
         // The checkers name the key in their messages, and some of them its operations.
-        let blamed = message.contains(&format!("{key:?}"));
+        let blamed = message.contains(&short(key));
         let named = |o: &crate::history::Operation| {
             let (who, when) = (
                 format!("client {}: ", o.client),
@@ -353,15 +353,12 @@ fn operations(history: &History, shards: u32, message: &str) -> Vec<Operation> {
         for o in all {
             operations.push(Operation {
                 client: o.client,
-                key: short(shown.clone()),
+                key: clip(shown.clone()),
                 shard,
                 call: call(&o.call),
                 called_us: o.called,
                 returned_us: o.returned.as_ref().map(|(at, _)| *at),
-                answer: o
-                    .returned
-                    .as_ref()
-                    .map_or(String::new(), |(_, a)| short(format!("{a:?}"))),
+                answer: o.returned.as_ref().map_or(String::new(), |(_, a)| short(a)),
                 violating: blamed && (!some || named(o)),
             });
         }
@@ -370,15 +367,8 @@ fn operations(history: &History, shards: u32, message: &str) -> Vec<Operation> {
     operations
 }
 
-fn short(text: String) -> String {
-    match text.char_indices().nth(120) {
-        Some((at, _)) => format!("{}… ({} bytes)", &text[..at], text.len()),
-        None => text,
-    }
-}
-
 fn call(call: &Call) -> String {
-    let shown = |b: &bytes::Bytes| short(String::from_utf8_lossy(b).into_owned());
+    let shown = |b: &bytes::Bytes| clip(String::from_utf8_lossy(b).into_owned());
     let maybe = |b: &Option<bytes::Bytes>| b.as_ref().map_or("nothing".into(), shown);
     match call {
         Call::Get => "get".into(),
