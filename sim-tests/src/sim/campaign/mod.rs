@@ -25,6 +25,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use tokio::sync::oneshot;
 use tokio::time::sleep;
 use work::Clients;
 use world::disk::SimDiskOptions;
@@ -122,13 +123,16 @@ async fn body(plan: Arc<Plan>, told: Told, whole: bool) {
     let supervisor = desk.spawn(supervisor.supervise());
     let clients = Clients::start(&cluster, options, told.book.clone());
     let spared = spared(&cluster, options.spared).await;
+    let (ready, acquainted) = oneshot::channel();
     let untouched = work::untouched(
         cluster.clone(),
         spared.iter().copied().collect(),
         told.book.clone(),
         clients.stop.clone(),
+        ready,
     );
     let untouched = cluster.nodes.client_node().spawn(untouched);
+    let _ = acquainted.await;
     let nemesis = Nemesis::new(machines.clone(), plan.clone(), told.bands.clone(), spared);
     let events: Vec<_> = (0..plan.events.len())
         .map(|n| desk.spawn(nemesis.clone().event(n)))

@@ -10,6 +10,7 @@ use ctrler::config::ShardId;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 use world::entropy::random_u64;
@@ -21,7 +22,8 @@ const DEADLINE: Duration = Duration::from_secs(20);
 const SPARED: Duration = Duration::from_secs(5);
 
 /// Writes and reads keys of these shards until it is stopped: their group goes on serving, whatever
-/// befalls the others and the controllers (I21).
+/// befalls the others and the controllers (I21). `ready` is told when each shard has answered once:
+/// whoever does not know yet where a shard is needs the controllers.
 ///
 /// # Panics
 /// When an operation takes longer than [`SPARED`].
@@ -30,7 +32,9 @@ pub async fn untouched(
     shards: Vec<ShardId>,
     book: Book,
     stop: Arc<AtomicBool>,
+    ready: oneshot::Sender<()>,
 ) {
+    let mut ready = Some(ready);
     let scribe = book.scribe(cluster.client_within(SPARED), UNTOUCHED);
     let mut count = 0;
     while !stop.load(Ordering::Relaxed) {
@@ -46,6 +50,9 @@ pub async fn untouched(
                 "I21: shard {shard}, which no fault touches, did not answer within {SPARED:?}: {:?}",
                 book.errors().last()
             );
+        }
+        if let Some(ready) = ready.take() {
+            let _ = ready.send(());
         }
         sleep(between(100, 400)).await;
     }
