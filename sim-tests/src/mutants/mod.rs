@@ -10,6 +10,7 @@
 
 mod controller;
 mod election;
+mod found;
 mod log;
 mod own;
 mod own_kv;
@@ -69,6 +70,7 @@ const FAMILIES: &[&[Mutant]] = &[
     controller::MUTANTS,
     wounds::MUTANTS,
     own::MUTANTS,
+    found::MUTANTS,
     own_kv::MUTANTS,
 ];
 
