@@ -429,7 +429,7 @@ fn i19_nobody_votes_with_a_hole() {
     breaks_after_damage("I19", group(&[1, 2]), empty().collect());
     // It notices, and votes all the same.
     let led = with(group(&[1, 2]), elected(1, 1, 0));
-    let committed = with(led, [commit(1, 1, 1, 1)]);
+    let committed = with(led, [ack(2, 1, 1, 1), commit(1, 1, 1, 1)]);
     let damaged = start(2, 2, (1, 1), true).into_iter();
     let vote = told(2, "vote", &[("to", 3), ("term", 2)]);
     let votes = [write(2, 90, 2, 3), sync(2, 90), vote];

@@ -73,8 +73,10 @@ enum Excuse {
 struct Node {
     boot: u64,
     synced: Held,
-    /// What was synced each time before the disk was damaged: it counted when it was acknowledged.
-    lost: Vec<Held>,
+    /// Highest index that counted towards a commit: acknowledged, or synced while leading.
+    counted: u64,
+    /// What was synced each time before the disk was damaged, and how much of it counted.
+    lost: Vec<(Held, u64)>,
     /// With the writes that are not synced yet.
     memory: Held,
     pending: Vec<Write>,
@@ -93,7 +95,8 @@ struct Node {
 impl Node {
     /// On its disk, or it was before the disk was damaged.
     fn held(&self, index: u64, term: u64) -> bool {
-        let mut all = self.lost.iter().chain([&self.synced]);
+        let lost = self.lost.iter().map(|(held, _)| held);
+        let mut all = lost.chain([&self.synced]);
         all.any(|held| held.holds(index, term))
     }
 }
@@ -327,6 +330,9 @@ impl Group {
             same_vote(group, me, before, (write.term, write.vote));
             write.put(&mut node.synced);
         }
+        if node.leads {
+            node.counted = node.counted.max(node.synced.last());
+        }
         self.matching(group, me);
     }
 
@@ -373,7 +379,8 @@ impl Group {
         node.memory = found.clone();
         let before = std::mem::replace(&mut node.synced, found);
         if excuse != Excuse::None {
-            node.lost.push(before);
+            let counted = std::mem::take(&mut node.counted);
+            node.lost.push((before, counted));
         }
         self.matching(group, me);
     }

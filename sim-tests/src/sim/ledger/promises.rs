@@ -33,6 +33,8 @@ impl Group {
 
     pub(super) fn acknowledged(&mut self, group: u64, me: u64, term: u64, to: u64, index: u64) {
         self.revealed(group, me, term);
+        let node = self.nodes.entry(me).or_default();
+        node.counted = node.counted.max(index);
         let held = &self.nodes[&me].synced;
         assert!(
             held.last() >= index,
@@ -54,8 +56,9 @@ impl Group {
     /// Who votes decides what is in the next leader's log: it must have what it helped to commit.
     fn no_hole(&self, group: u64, me: u64) {
         let node = &self.nodes[&me];
-        for lost in &node.lost {
-            for (first, last, term) in self.committed.between(lost.base.0 + 1, lost.last()) {
+        for (lost, counted) in &node.lost {
+            let through = lost.last().min(*counted);
+            for (first, last, term) in self.committed.between(lost.base.0 + 1, through) {
                 // A run of one term is held from its beginning as far as it is held.
                 let end = |held: &Held| (first..=last).rev().find(|i| held.holds(*i, term));
                 assert!(
