@@ -160,20 +160,13 @@ impl Store {
         };
         let place = self.new_place();
         let cache = self.options.cache_bytes;
-        let work = move |cancel: &AtomicBool| match rewrite(&base, place, cache, cancel) {
-            Ok(Some(base)) => Ok(Outcome::Rewritten {
+        let work = move |cancel: &AtomicBool| match rewrite(&base, place, cache, cancel)? {
+            Some(base) => Ok(Outcome::Rewritten {
                 bytes: base.generation.place.bytes()?,
                 totals: base.stamp()?.1,
                 base,
             }),
-            Ok(None) => Ok(Outcome::Cancelled),
-            // Nothing rests on a rewrite, and it is a full disk that wants one most: the file goes on
-            // as it is, until more was flushed.
-            Err(error) if error.is_full() => {
-                world::mark!("store: no room for a rewrite");
-                Ok(Outcome::Cancelled)
-            }
-            Err(error) => Err(error),
+            None => Ok(Outcome::Cancelled),
         };
         self.running = Some(self.start(true, work));
     }

@@ -6,9 +6,43 @@ use super::generation::{Current, Filling, Place};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Copies what `base` sees into the generation at `place`, in key order, and makes that one
-/// current; `None` when cancelled before. Nothing is flushed meanwhile, so the stamp stays the
+/// current; `None` when cancelled before, or when the disk has no room for two. Nothing is flushed meanwhile, so the stamp stays the
 /// same and `CURRENT` never moves to a lower one. Blocking.
 pub(super) fn rewrite(
+    base: &Base,
+    place: Place,
+    cache_bytes: usize,
+    cancel: &AtomicBool,
+) -> Result<Option<Base>, StoreError> {
+    let rewritten = match copy(base, place, cache_bytes, cancel) {
+        Ok(Some(rewritten)) => rewritten,
+        Ok(None) => return Ok(None),
+        // Nothing rests on a copy that is not current, and it is a full disk that wants one most: the
+        // file goes on as it is, until more was flushed.
+        Err(error) if error.is_full() => {
+            world::mark!("store: no room for a rewrite");
+            return Ok(None);
+        }
+        Err(error) => return Err(error),
+    };
+    if cancel.load(Ordering::Relaxed) {
+        let place = rewritten.generation.place.clone();
+        drop(rewritten);
+        place.remove();
+        return Ok(None);
+    }
+    // From here on an error ends the server, a full disk's too: which of the two is current is not
+    // known.
+    Current::write(
+        &base.generation.place.disk,
+        rewritten.generation.place.number,
+        base.stamp()?.0.index,
+    )?;
+    Ok(Some(rewritten))
+}
+
+/// The copy; whatever goes wrong, its file goes.
+fn copy(
     base: &Base,
     place: Place,
     cache_bytes: usize,
@@ -29,17 +63,5 @@ pub(super) fn rewrite(
             filling.totals
         )));
     }
-    let rewritten = filling.finish(&stamp, cache_bytes)?;
-    if cancel.load(Ordering::Relaxed) {
-        let place = rewritten.generation.place.clone();
-        drop(rewritten);
-        place.remove();
-        return Ok(None);
-    }
-    Current::write(
-        &base.generation.place.disk,
-        rewritten.generation.place.number,
-        stamp.index,
-    )?;
-    Ok(Some(rewritten))
+    filling.finish(&stamp, cache_bytes).map(Some)
 }

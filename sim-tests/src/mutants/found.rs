@@ -51,7 +51,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         what: "a rewrite that finds no room ends the server",
         seen: "last words of servers in the campaign",
         edits: &[edit(
-            "raft/src/store/jobs.rs",
+            "raft/src/store/rewrite.rs",
             "Err(error) if error.is_full() => {",
             "Err(error) if error.is_full() && error.to_string().is_empty() => {",
         )],
