@@ -20,14 +20,49 @@ pub struct Digest {
     powers: [u64; 2],
 }
 
-fn times(a: u64, b: u64) -> u64 {
-    let product = u128::from(a) * u128::from(b);
-    reduce((product as u64 & P) + (product >> 61) as u64)
+/// Bytes that are taken in at a time.
+const STEP: usize = 8;
+
+/// One more than the byte's value.
+fn digit(byte: u8) -> u128 {
+    u128::from(byte) + 1
 }
 
-/// Of a number below 2^62.
+fn times(a: u64, b: u64) -> u64 {
+    modulo(u128::from(a) * u128::from(b))
+}
+
+/// Of a number below 2^123.
+fn modulo(n: u128) -> u64 {
+    reduce((n as u64 & P) + (n >> 61) as u64)
+}
+
+/// Of a number below 2^63.
 fn reduce(n: u64) -> u64 {
+    let n = (n & P) + (n >> 61);
     if n >= P { n - P } else { n }
+}
+
+/// base^0 to base^STEP.
+fn first_powers(base: u64) -> [u64; STEP + 1] {
+    let mut powers = [1; STEP + 1];
+    for n in 1..=STEP {
+        powers[n] = times(powers[n - 1], base);
+    }
+    powers
+}
+
+/// base^n.
+fn power(base: u64, n: u64) -> u64 {
+    let (mut result, mut square, mut left) = (1, base, n);
+    while left > 0 {
+        if left & 1 == 1 {
+            result = times(result, square);
+        }
+        square = times(square, square);
+        left >>= 1;
+    }
+    result
 }
 
 impl Digest {
@@ -43,10 +78,20 @@ impl Digest {
         let mut digest = Digest::EMPTY;
         digest.len = bytes.len() as u64;
         for (i, base) in BASES.into_iter().enumerate() {
-            for byte in bytes {
-                digest.sums[i] = reduce(times(digest.sums[i], base) + u64::from(*byte) + 1);
-                digest.powers[i] = times(digest.powers[i], base);
+            let powers = first_powers(base);
+            let mut sum = 0;
+            let mut steps = bytes.chunks_exact(STEP);
+            for step in &mut steps {
+                // One product per byte, none of which waits for another; all together
+                // below 2^123.
+                let digits = step.iter().zip(powers.iter().rev().skip(1));
+                let low: u128 = digits.map(|(b, p)| digit(*b) * u128::from(*p)).sum();
+                sum = modulo(u128::from(sum) * u128::from(powers[STEP]) + low);
             }
+            for byte in steps.remainder() {
+                sum = modulo(u128::from(sum) * u128::from(base) + digit(*byte));
+            }
+            (digest.sums[i], digest.powers[i]) = (sum, power(base, digest.len));
         }
         digest
     }

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use std::collections::BTreeMap;
+use std::fmt::Write;
 
 /// Characters of a key or value that are shown.
 const SHOWN: usize = 120;
@@ -89,7 +90,60 @@ pub fn clip(text: String) -> String {
     }
 }
 
-/// The same of its debug form.
+/// The same of bytes, which are text as a rule.
+pub fn clip_bytes(bytes: &[u8]) -> String {
+    // (A character has at most four.)
+    let beginning = &bytes[..bytes.len().min(4 * SHOWN + 4)];
+    let text = String::from_utf8_lossy(beginning);
+    match text.char_indices().nth(SHOWN) {
+        Some((at, _)) => format!("{}… ({} bytes)", &text[..at], bytes.len()),
+        None => text.into_owned(),
+    }
+}
+
+/// The same of its debug form, of which no more is made than is shown.
 pub fn short(value: &impl std::fmt::Debug) -> String {
-    clip(format!("{value:?}"))
+    let mut beginning = Beginning {
+        text: String::new(),
+        room: SHOWN,
+    };
+    match write!(beginning, "{value:?}") {
+        Ok(()) => beginning.text,
+        Err(_) => beginning.text + "…",
+    }
+}
+
+/// As many characters of a text as are shown; then it takes no more.
+struct Beginning {
+    text: String,
+    room: usize,
+}
+
+impl Write for Beginning {
+    fn write_str(&mut self, s: &str) -> std::fmt::Result {
+        for c in s.chars() {
+            self.room = self.room.checked_sub(1).ok_or(std::fmt::Error)?;
+            self.text.push(c);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_values_are_shown_by_their_beginning() {
+        assert_eq!(short(&"ab"), "\"ab\"");
+        let long = short(&vec![7u8; 300_000]);
+        assert_eq!(long.chars().count(), SHOWN + 1);
+        assert!(long.starts_with("[7, 7, ") && long.ends_with('…'), "{long}");
+        let whole = "é".repeat(SHOWN);
+        assert_eq!(clip_bytes(whole.as_bytes()), whole);
+        let long = "é".repeat(100_000);
+        let shown = format!("{whole}… (200000 bytes)");
+        assert_eq!(clip_bytes(long.as_bytes()), shown);
+        assert_eq!(short(&"é".repeat(SHOWN - 2)).chars().count(), SHOWN);
+    }
 }

@@ -5,6 +5,4 @@ pub mod draw;
 pub mod fault;
 pub mod marks;
 pub mod plan;
-mod rare;
 pub mod record;
-mod templates;

@@ -16,7 +16,7 @@ use super::trace;
 use super::workload::Book;
 use crate::campaign::plan::{Broken, Plan};
 use crate::campaign::record::{Band, Operation, Point, Record, Server, Summary, Violation};
-use crate::history::{Call, History, clip, short};
+use crate::history::{Call, History, clip_bytes, short};
 use ctrler::config::{GroupId, ShardId};
 use machines::Machines;
 use nemesis::{Nemesis, lock};
@@ -342,7 +342,7 @@ fn operations(history: &History, shards: u32, message: &str) -> Vec<Operation> {
     let mut operations = Vec::new();
     for (key, all) in history.keys() {
         let shard = u64::from(kv::slot::shard(key, shards));
-        let shown = String::from_utf8_lossy(key).into_owned();
+        let shown = clip_bytes(key);
         // The checkers name the key in their messages, and some of them its operations.
         let blamed = message.contains(&short(key));
         let named = |o: &crate::history::Operation| {
@@ -357,7 +357,7 @@ fn operations(history: &History, shards: u32, message: &str) -> Vec<Operation> {
         for o in all {
             operations.push(Operation {
                 client: o.client,
-                key: clip(shown.clone()),
+                key: shown.clone(),
                 shard,
                 call: call(&o.call),
                 called_us: o.called,
@@ -372,7 +372,7 @@ fn operations(history: &History, shards: u32, message: &str) -> Vec<Operation> {
 }
 
 fn call(call: &Call) -> String {
-    let shown = |b: &bytes::Bytes| clip(String::from_utf8_lossy(b).into_owned());
+    let shown = |b: &bytes::Bytes| clip_bytes(b);
     let maybe = |b: &Option<bytes::Bytes>| b.as_ref().map_or("nothing".into(), shown);
     match call {
         Call::Get => "get".into(),
