@@ -472,6 +472,34 @@ fn a_torn_tail_below_the_stamp_is_damage() {
     });
 }
 
+/// A failed sync leaves pages that the kernel shows and takes for clean, so that the next sync says Ok
+/// and writes nothing: the next life writes what it keeps once more.
+#[test]
+fn what_a_failed_sync_left_is_written_again() {
+    block_on_test(async {
+        let mut kept = 0;
+        for seed in 0..50 {
+            let disk = SimDisk::new("failed", seed, SimDiskOptions::default());
+            let (mut log, _) = open(&disk.disk(), &meta(0, 0)).expect("opens");
+            let batch = |index| Batch {
+                hard_state: hard_state(1, Some(2)),
+                runs: vec![vec![entry(index, 1, &[5; 3000])]],
+            };
+            log.append(&batch(1)).expect("appends");
+            disk.fail_nth(world::disk::DiskOp::Sync, 1, std::io::ErrorKind::Other);
+            log.append(&batch(2)).expect_err("its sync fails");
+            drop(log);
+            let found = open(&disk.disk(), &meta(0, 0)).expect("opens").1;
+            kept += usize::from(found.entries.len() == 2);
+            disk.power_fail();
+            let again = open(&disk.disk(), &meta(0, 0)).expect("opens").1;
+            assert_eq!(again.entries, found.entries, "seed {seed}");
+            assert_eq!(again.hard_state, found.hard_state, "seed {seed}");
+        }
+        assert!(kept > 10, "it was shown {kept} times of 50");
+    });
+}
+
 /// What was read back after a killed process is synced before it is relied on.
 #[test]
 fn what_recovery_keeps_survives_the_power() {

@@ -6,9 +6,11 @@ mod elsewhere;
 use super::answer::Trouble;
 use crate::api::{CHANNEL, Request};
 use bytes::Bytes;
+use ctrler::client::ClientError;
 use ctrler::config::{Config, GroupId, ShardId};
+pub use ctrler::program::client_hello;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
 use world::net::{CallError, Hello, Limits, Link};
@@ -56,6 +58,10 @@ pub struct Router {
     ctrlers: ctrler::client::Client,
     limits: Limits,
     hello: Arc<dyn Fn() -> Hello + Send + Sync>,
+    /// The controllers' cluster, learnt before the first configuration. Session ids count from 1 in
+    /// every cluster: a write that reached another one, at the same addresses, would be taken for
+    /// somebody else's.
+    cluster: Arc<OnceLock<u128>>,
     state: Mutex<State>,
     changed: Notify,
 }
@@ -99,29 +105,20 @@ impl Group {
     }
 }
 
-/// How a client introduces itself: it belongs to no group and has no disk.
-pub fn client_hello() -> Hello {
-    Hello {
-        protocol: world::net::PROTOCOL,
-        cluster: None,
-        group: None,
-        node: 0,
-        disk: 0,
-        boot: 0,
-        nonce: 0,
-        to: None,
-        before: Vec::new(),
-    }
-}
-
 impl Router {
     /// A cache that asks these controllers.
     pub fn new(ctrlers: Vec<String>, limits: Limits) -> Arc<Router> {
-        let hello: Arc<dyn Fn() -> Hello + Send + Sync> = Arc::new(client_hello);
+        let cluster = Arc::<OnceLock<u128>>::default();
+        let known = cluster.clone();
+        let hello: Arc<dyn Fn() -> Hello + Send + Sync> = Arc::new(move || Hello {
+            cluster: known.get().copied(),
+            ..client_hello()
+        });
         Arc::new(Router {
             ctrlers: ctrler::client::Client::new(ctrlers, hello.clone()),
             limits,
             hello,
+            cluster,
             state: Mutex::default(),
             changed: Notify::new(),
         })
@@ -203,9 +200,14 @@ impl Router {
         }
         let key = (group, server.clone());
         let made = || {
-            let check = move |peer: &Hello| match peer.group {
-                Some(found) if found == group => Ok(()),
-                found => Err(format!(
+            let cluster = self.cluster.clone();
+            let check = move |peer: &Hello| match (peer.group, cluster.get(), peer.cluster) {
+                (_, Some(ours), Some(theirs)) if *ours != theirs => Err(format!(
+                    "a server of cluster {ours:032x} was expected there, but it belongs to cluster \
+                     {theirs:032x}"
+                )),
+                (Some(found), ..) if found == group => Ok(()),
+                (found, ..) => Err(format!(
                     "a member of group {group} was expected there, but it says {}",
                     found.map_or("that it is a client".into(), |g| format!("group {g}")),
                 )),
@@ -335,8 +337,7 @@ impl Router {
         }
         let router = self.clone();
         tokio::spawn(async move {
-            let answer = router.ctrlers.query(None, REFRESH_DEADLINE).await;
-            let changed = match answer {
+            let changed = match router.newest().await {
                 Ok(config) => router.adopt(config),
                 Err(error) => {
                     router.state().trouble = Some(error.to_string());
@@ -349,6 +350,15 @@ impl Router {
             world::clock::sleep(REFRESH_SPACING).await;
             router.state().refreshing = false;
         });
+    }
+
+    /// The newest configuration, and first of all whose it is.
+    async fn newest(&self) -> Result<Config, ClientError> {
+        if self.cluster.get().is_none() {
+            let (cluster, ..) = self.ctrlers.cluster(REFRESH_DEADLINE).await?;
+            self.cluster.get_or_init(|| cluster);
+        }
+        self.ctrlers.query(None, REFRESH_DEADLINE).await
     }
 
     /// Takes a configuration in; true when it is news.

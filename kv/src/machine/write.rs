@@ -4,7 +4,7 @@ use super::keys;
 use super::state::Counters;
 use crate::api::{MAX_BATCH, MAX_BATCH_BYTES, MAX_KEY, MAX_VALUE, Op, Outcome};
 use crate::slot;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use ctrler::config::{ConfigNum, ShardId};
 use raft::store::{Rows, StoreError};
 use std::collections::BTreeMap;
@@ -122,14 +122,17 @@ impl View<'_> {
                 })
             }
             Op::Append { value, .. } => {
-                let present = touched.now.clone().unwrap_or_default();
-                let len = present.len() + value.len();
+                let len = touched.now.as_ref().map_or(0, Bytes::len) + value.len();
                 if len > MAX_VALUE {
                     return Ok(Err(Outcome::TooLarge(format!(
                         "the value would have {len} bytes: the limit is {MAX_VALUE}"
                     ))));
                 }
-                touched.now = Some(Bytes::from([&present[..], value].concat()));
+                // Grows in place where nobody else holds it: a batch may append to a long value a
+                // thousand times.
+                let mut whole = touched.now.take().map_or_else(BytesMut::new, BytesMut::from);
+                whole.extend_from_slice(value);
+                touched.now = Some(whole.freeze());
                 Ok(Outcome::Written { len: len as u64 })
             }
             Op::Delete { .. } => Ok(Outcome::Deleted {

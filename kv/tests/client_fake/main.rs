@@ -192,6 +192,22 @@ fn a_changed_leader_is_found_by_hint_and_without() {
     });
 }
 
+/// Session ids count from 1 in every cluster: a write that reached another one would be taken for
+/// somebody else's.
+#[test]
+fn a_server_of_another_cluster_is_sent_nothing() {
+    block_on_test(async {
+        let world = start(MS * 300).await;
+        world.group(1).cluster = servers::CLUSTER + 1;
+        let put = world.client.put(b"a", b"1").await;
+        let Err(ClientError::Unavailable(why)) = &put else {
+            panic!("{put:?}");
+        };
+        assert!(why.contains("it belongs to cluster"), "{why}");
+        assert_eq!(world.group(1).opened, 0, "no session was asked for");
+    });
+}
+
 #[test]
 fn when_time_is_over_the_caller_learns_whether_it_can_have_happened() {
     block_on_test(async {

@@ -39,6 +39,8 @@ pub struct State {
     /// Where the shard is instead of here.
     pub gone: Option<Response>,
     pub members: BTreeMap<u64, String>,
+    /// The cluster that its members say they belong to.
+    pub cluster: u128,
 }
 
 impl State {
@@ -87,10 +89,13 @@ struct Member {
     state: Arc<Mutex<State>>,
 }
 
-pub fn hello(group: u64, node: u64) -> Hello {
+/// The cluster that the controllers belong to.
+pub const CLUSTER: u128 = 7;
+
+pub fn hello(cluster: u128, group: u64, node: u64) -> Hello {
     Hello {
         protocol: world::net::PROTOCOL,
-        cluster: None,
+        cluster: Some(cluster),
         group: Some(group),
         node,
         disk: 1,
@@ -108,7 +113,8 @@ fn answer(response: Response) -> BoxFuture<Bytes> {
 
 impl Service for Member {
     fn welcome(&self, _peer: &Hello) -> Result<Hello, String> {
-        Ok(hello(self.group, self.node))
+        let cluster = self.state.lock().expect("no panic holds it").cluster;
+        Ok(hello(cluster, self.group, self.node))
     }
     fn mail(&self, _peer: &Hello, _channel: u8, _body: Bytes) {}
     fn call(
@@ -201,7 +207,7 @@ impl Ctrler {
 
 impl Service for Ctrler {
     fn welcome(&self, _peer: &Hello) -> Result<Hello, String> {
-        Ok(hello(0, 1))
+        Ok(hello(CLUSTER, 0, 1))
     }
     fn mail(&self, _peer: &Hello, _channel: u8, _body: Bytes) {}
     fn call(
@@ -217,6 +223,11 @@ impl Service for Ctrler {
             Request::Query(_) => {
                 Response::Config(self.0.lock().expect("no panic holds it").clone())
             }
+            Request::Cluster => Response::Cluster {
+                cluster: CLUSTER,
+                shards: 1,
+                latest: 1,
+            },
             Request::Record(group) => Response::Record(self.record(group)),
             other => panic!("not in the script: {other:?}"),
         };
@@ -256,6 +267,7 @@ pub async fn start(deadline: Duration) -> World {
     for group in [1, 2] {
         let state = Arc::new(Mutex::new(State {
             leader: 1,
+            cluster: CLUSTER,
             ..State::default()
         }));
         for node in [1, 2] {

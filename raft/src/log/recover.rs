@@ -6,6 +6,7 @@ use super::restart::{Restart, remove};
 use super::segment::{self, Active, DIR, Found};
 use super::{Log, LogError, LogOptions, LogOwner, Recovered};
 use raft_protocol::{Abstain, HardState, Index, SnapshotMeta, Term};
+use std::ops::Range;
 use world::disk::Disk;
 
 /// Why some damage ends the node. With a term that is too low it could acknowledge entries to a
@@ -279,7 +280,12 @@ fn finish(
     found: Replayed,
     mut damage: Option<String>,
 ) -> Result<(Log, Recovered), LogError> {
-    let Replayed { chain, closed, end } = found;
+    let Replayed {
+        chain,
+        closed,
+        last_record,
+        end,
+    } = found;
     let mut torn = files.torn.take();
     if let End::Torn { what, .. } = &end {
         torn = Some(what.clone());
@@ -341,7 +347,7 @@ fn finish(
         remove(disk, &old)?;
         log
     } else {
-        let active = adopt(files.segments.pop(), end)?;
+        let active = adopt(files.segments.pop(), last_record, end)?;
         let mut log = assemble(disk, owner, options, &recovered, active, batch);
         log.closed = closed.into();
         remove(disk, &files.stale)?;
@@ -350,11 +356,22 @@ fn finish(
     Ok((log, recovered))
 }
 
-/// Cuts a torn tail off the newest segment, syncs what is kept, and goes on in it.
-fn adopt(newest: Option<Found>, end: End) -> Result<Active, LogError> {
+/// Cuts a torn tail off the newest segment, makes what is kept durable, and goes on in it.
+///
+/// The last record was perhaps never synced: the process was killed before, or the sync failed. After
+/// a failed sync the kernel may show bytes that it neither wrote nor will write, since it holds them
+/// for clean: another sync alone does nothing (Rebello et al., USENIX ATC 2020). So they are written
+/// once more. (Only the last: no record is written before the one in front of it was synced.)
+fn adopt(newest: Option<Found>, last_record: Range<u64>, end: End) -> Result<Active, LogError> {
     let newest = newest.expect("the chain that was read has a newest segment");
     let (id, header) = newest.header.expect("and its header is valid");
-    let file = newest.reader.file;
+    let mut reader = newest.reader;
+    let length = (last_record.end - last_record.start) as usize;
+    if let Some(record) = reader.bytes(last_record.start, length)? {
+        let record = record.to_vec();
+        reader.file.write_all_at(&record, last_record.start)?;
+    }
+    let file = reader.file;
     let end = match end {
         End::Clean { at } => at,
         End::Torn { at, to, .. } => {
@@ -364,7 +381,6 @@ fn adopt(newest: Option<Found>, end: End) -> Result<Active, LogError> {
         }
         End::Damage(_) => unreachable!("damage starts a new chain"),
     };
-    // Read back after a process was killed, it was perhaps never synced.
     file.sync_data()?;
     Ok(Active {
         number: newest.number,

@@ -4,6 +4,7 @@ use super::format::{self, DATA_START, Point, RecordHeader, SECTOR};
 use super::segment::{self, Found};
 use super::{Closed, LogError};
 use raft_protocol::{Entry, HardState, Index, SnapshotMeta, Term};
+use std::ops::Range;
 use std::path::Path;
 use world::disk::Disk;
 
@@ -107,6 +108,9 @@ pub(super) enum End {
 pub(super) struct Replayed {
     pub chain: Chain,
     pub closed: Vec<Closed>,
+    /// Where the last record of the newest segment begins, and where it ends; no bytes when it has
+    /// none.
+    pub last_record: Range<u64>,
     pub end: End,
 }
 
@@ -134,7 +138,8 @@ pub(super) fn replay(disk: &Disk, segments: &mut [Found]) -> Result<Replayed, Lo
             path: path.clone(),
             reason,
         })?;
-        let (at, why) = read_records(segment, *id, &mut chain, &path)?;
+        let (last_record, why) = read_records(segment, *id, &mut chain, &path)?;
+        let at = last_record.end;
         let what = format!(
             "{}: batch {} at byte {at}: {why}",
             path.display(),
@@ -155,7 +160,12 @@ pub(super) fn replay(disk: &Disk, segments: &mut [Found]) -> Result<Replayed, Lo
             )),
             None => judge_tail(segment, *id, at, chain.batch + 1, what)?,
         };
-        return Ok(Replayed { chain, closed, end });
+        return Ok(Replayed {
+            chain,
+            closed,
+            last_record,
+            end,
+        });
     }
     unreachable!("the last one returns, and there is one")
 }
@@ -183,30 +193,30 @@ fn judge_tail(
     })
 }
 
-/// Applies the records of a segment; returns where it ended and why.
+/// Applies the records of a segment; returns where the last one lies and why none follows.
 fn read_records(
     segment: &mut Found,
     id: u128,
     chain: &mut Chain,
     path: &Path,
-) -> Result<(u64, &'static str), LogError> {
-    let mut at = DATA_START;
+) -> Result<(Range<u64>, &'static str), LogError> {
+    let (mut last, mut at) = (DATA_START, DATA_START);
     loop {
         let Some(sector) = segment.reader.bytes(at, SECTOR as usize)? else {
-            return Ok((at, "the file ends"));
+            return Ok((last..at, "the file ends"));
         };
         let Some(header) = RecordHeader::decode(id, at, sector) else {
-            return Ok((at, "no valid header"));
+            return Ok((last..at, "no valid header"));
         };
         if header.number != chain.batch + 1 {
-            return Ok((at, "another batch is in its place"));
+            return Ok((last..at, "another batch is in its place"));
         }
         let from = at + format::RECORD_HEADER as u64;
         let Some(body) = segment.reader.bytes(from, header.body_len as usize)? else {
-            return Ok((at, "the file ends inside it"));
+            return Ok((last..at, "the file ends inside it"));
         };
         if !format::body_is_valid(id, &header, body) {
-            return Ok((at, "its checksum is wrong"));
+            return Ok((last..at, "its checksum is wrong"));
         }
         chain
             .apply(&header, body)
@@ -217,7 +227,7 @@ fn read_records(
                     header.number
                 ),
             })?;
-        at += header.span();
+        (last, at) = (at, at + header.span());
     }
 }
 

@@ -30,7 +30,8 @@ pub(super) async fn run(
     mut ops: mpsc::UnboundedReceiver<LogOp>,
 ) -> Result<(), Fatal> {
     let mut pending: Option<LogOp> = None;
-    let mut sealed = true;
+    // What the last life wrote last is perhaps not proved yet; the log knows.
+    let mut sealed = false;
     // Part of this task: who drops the task drops the chore with it.
     let mut chore: Option<BoxFuture<Result<Finished, LogError>>> = None;
     loop {

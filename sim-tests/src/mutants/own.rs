@@ -16,9 +16,9 @@ pub(super) const MUTANTS: &[Mutant] = &[
         seen: "recovery: what it keeps is synced before the first step",
         edits: &[edit(
             RECOVER,
-            "    // Read back after a process was killed, it was perhaps never synced.
-    file.sync_data()?;",
-            "",
+            "    file.sync_data()?;
+    Ok(Active {",
+            "    Ok(Active {",
         )],
         tests: &["raft/log_damage::what_recovery_keeps", "raft/log_walk::"],
     },

@@ -302,6 +302,15 @@ impl File {
         }
     }
 
+    /// After a failed change: asks that what is read from now on is what the disk has. A kernel that
+    /// could not write a page may go on showing it, and takes it for clean. Advice only; Linux takes it.
+    pub fn forget(&self) {
+        match &self.0 {
+            Opened::Real(file) => file.forget(),
+            Opened::Sim(file) => file.forget(),
+        }
+    }
+
     /// Makes everything written durable (fdatasync). After an error nothing is known to be.
     pub fn sync_data(&self) -> io::Result<()> {
         match &self.0 {

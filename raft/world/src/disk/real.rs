@@ -193,6 +193,12 @@ impl RealFile {
         self.file.sync_data().map_err(|e| self.explain(e, "sync"))
     }
 
+    pub(super) fn forget(&self) {
+        // (Nothing depends on it alone; its error would say nothing new.)
+        #[cfg(target_os = "linux")]
+        let _ = rustix::fs::fadvise(&self.file, 0, None, rustix::fs::Advice::DontNeed);
+    }
+
     fn explain(&self, error: io::Error, operation: &str) -> io::Error {
         explain(error, operation, &self.path)
     }

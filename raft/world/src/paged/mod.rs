@@ -342,7 +342,8 @@ impl Shared {
     }
 
     /// Runs a change unless an earlier one failed: after a failed write or sync nobody knows what is
-    /// on disk, and a later sync would say Ok all the same.
+    /// on disk, and a later sync would say Ok all the same. Nor would the next life know by reading
+    /// what the kernel kept in memory.
     fn change(&self, change: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
         let mut failed = lock(&self.changing);
         if let Some(why) = &*failed {
@@ -351,6 +352,7 @@ impl Shared {
         let done = change();
         if let Err(error) = &done {
             *failed = Some(error.to_string());
+            self.file.forget();
         }
         done
     }

@@ -10,7 +10,7 @@ use std::time::Duration;
 /// The campaign's executable and how to run it.
 pub struct Campaign {
     pub executable: Executable,
-    /// Real time for one run.
+    /// CPU time for one run; of real time ten times as much, since the machine may be busy.
     pub limit: Duration,
     /// For files that a run writes; they are read and removed.
     pub scratch: PathBuf,
@@ -87,8 +87,8 @@ impl Campaign {
             test: TEST,
             seed,
             environment: &environment,
-            limit: self.limit,
-            cpu_limit: None,
+            limit: 10 * self.limit,
+            cpu_limit: Some(self.limit),
         });
         if plan.is_some() {
             let _ = std::fs::remove_file(&kept);
@@ -107,7 +107,11 @@ impl Campaign {
 fn unsaid(outcome: &Outcome) -> Option<Violation> {
     let message = match &outcome.verdict {
         Verdict::Passed => return None,
-        Verdict::Endless => format!("no end within {} s of real time", outcome.wall.as_secs()),
+        Verdict::Endless => format!(
+            "no end within {} s of CPU time, {} s of real time",
+            outcome.cpu.as_secs(),
+            outcome.wall.as_secs()
+        ),
         Verdict::Failed(_) => outcome.complaint(),
     };
     Some(Violation {

@@ -57,7 +57,8 @@ impl State {
 
 impl SimDisk {
     /// Makes the `nth` operation of a kind from now on fail once (1: the next one). A failed write
-    /// may have written a part; a failed sync drops what was not synced, and the next one says Ok.
+    /// may have written a part; a failed sync drops what was not synced (by chance it is read all the
+    /// same until the power fails), and the next one says Ok.
     pub fn fail_nth(&self, op: DiskOp, nth: u64, kind: ErrorKind) {
         self.state().faults.once[op as usize] = Some((nth, kind));
     }

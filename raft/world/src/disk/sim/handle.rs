@@ -321,12 +321,17 @@ impl SimFile {
         )
     }
 
+    pub(in crate::disk) fn forget(&self) {
+        lock(&self.inode).forget();
+    }
+
     pub(in crate::disk) fn sync_data(&self) -> io::Result<()> {
         self.mount
             .change(DiskOp::Sync, "sync", &self.name, |state, injected| {
                 state.stats.syncs += 1;
                 if injected.is_some() {
-                    lock(&self.inode).drop_dirty();
+                    let visible = state.rng.chance(0.5);
+                    lock(&self.inode).drop_dirty(visible);
                 }
                 ok_unless(injected)?;
                 lock(&self.inode).sync(state.options.keep_stale);

@@ -31,6 +31,9 @@ pub(super) struct Inode {
     synced: BTreeMap<u64, Arc<Page>>,
     synced_len: u64,
     dirty: BTreeMap<u64, Dirty>,
+    /// Pages whose sync failed and which are read all the same as they were written: the kernel takes
+    /// them for clean, so no sync writes them, and with the power they are gone.
+    unwritten: BTreeMap<u64, Arc<Page>>,
     len: u64,
     /// Lengths it had since the last sync.
     lengths: Vec<u64>,
@@ -47,6 +50,7 @@ impl Inode {
         self.dirty
             .get(&number)
             .map(|d| &d.now)
+            .or_else(|| self.unwritten.get(&number))
             .or_else(|| self.synced.get(&number))
     }
 
@@ -61,13 +65,13 @@ impl Inode {
     }
 
     fn page_mut(&mut self, number: u64) -> &mut Page {
-        let synced = &self.synced;
+        let (synced, unwritten) = (&self.synced, &mut self.unwritten);
         let mut fresh = false;
         let dirty = self.dirty.entry(number).or_insert_with(|| {
             fresh = true;
-            let now = synced
-                .get(&number)
-                .cloned()
+            let now = unwritten
+                .remove(&number)
+                .or_else(|| synced.get(&number).cloned())
                 .unwrap_or_else(|| Arc::new([0; PAGE]));
             Dirty {
                 now,
@@ -111,6 +115,7 @@ impl Inode {
             self.zero_tail(self.len, len);
         } else {
             self.dirty.split_off(&len.div_ceil(PAGE as u64));
+            self.unwritten.split_off(&len.div_ceil(PAGE as u64));
         }
         self.note_len(len);
     }
@@ -119,8 +124,12 @@ impl Inode {
     fn zero_tail(&mut self, from: u64, to: u64) {
         let (first, end) = (from / PAGE as u64, to.div_ceil(PAGE as u64));
         let held: Vec<u64> = self.synced.range(first..end).map(|(n, _)| *n).collect();
-        let held_dirty: Vec<u64> = self.dirty.range(first..=first).map(|(n, _)| *n).collect();
-        for number in held.into_iter().chain(held_dirty) {
+        let here = [
+            self.dirty.contains_key(&first),
+            self.unwritten.contains_key(&first),
+        ];
+        let here = here.contains(&true).then_some(first);
+        for number in held.into_iter().chain(here) {
             let keep = if number == first {
                 (from % PAGE as u64) as usize
             } else {
@@ -146,9 +155,19 @@ impl Inode {
         self.settle_len(self.len);
     }
 
-    /// After a failed sync: the dirty pages are gone, the length stays un-synced.
-    pub(super) fn drop_dirty(&mut self) {
-        self.dirty.clear();
+    /// After a failed sync the dirty pages are clean, and what they hold is up to the file system:
+    /// what is on disk, or (`visible`) what was written. The length stays un-synced.
+    pub(super) fn drop_dirty(&mut self, visible: bool) {
+        let dirty = std::mem::take(&mut self.dirty);
+        if visible {
+            let pages = dirty.into_iter().map(|(number, page)| (number, page.now));
+            self.unwritten.extend(pages);
+        }
+    }
+
+    /// Clean pages are read from the disk again.
+    pub(super) fn forget(&mut self) {
+        self.unwritten.clear();
     }
 
     fn settle_len(&mut self, len: u64) {
@@ -156,11 +175,13 @@ impl Inode {
         self.synced_len = len;
         self.lengths.clear();
         self.synced.split_off(&len.div_ceil(PAGE as u64));
+        self.unwritten.split_off(&len.div_ceil(PAGE as u64));
     }
 
     /// Of what is not synced a random part survives, sector by sector, each as it was at some moment.
     pub(super) fn power_fail(&mut self, rng: &mut Rng, garbage: f64) {
         let dirty = std::mem::take(&mut self.dirty);
+        self.forget();
         let mut candidates = std::mem::take(&mut self.lengths);
         candidates.extend([self.synced_len, self.len, self.len]);
         let len = candidates[rng.below(candidates.len() as u64) as usize];

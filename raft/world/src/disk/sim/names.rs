@@ -166,6 +166,7 @@ impl Names {
             Entry::Dir => Entry::Dir,
             Entry::File(file) => {
                 let mut inode = super::lock(file).clone();
+                inode.forget();
                 inode.sync(false);
                 Entry::File(Arc::new(Mutex::new(inode)))
             }
