@@ -353,6 +353,35 @@ fn who_waits_for_room_does_not_wait_for_a_rewrite_that_gave_way() {
     });
 }
 
+/// Under steady load a rewrite that is longer than the load lets it run would be begun behind each
+/// flush, and cost as much each time.
+#[test]
+fn a_rewrite_that_gave_way_waits_for_rest() {
+    block_on_test(async {
+        let sim = sim_disk("a", 12);
+        let options = StoreOptions {
+            rewrite_min_bytes: 100_000,
+            ..options()
+        };
+        let (mut store, _) = grown(&sim, options, 50).await;
+        store.maybe_flush(false);
+        store.give_way();
+        let pending = timeout(Duration::from_secs(1), store.done()).await;
+        assert!(pending.is_err(), "it was cancelled, and nothing else runs");
+        for n in 0..3 {
+            apply(&mut store, &[("new", &n.to_string())]);
+            flush(&mut store).await.unwrap();
+            let before = sim.stats().changes;
+            store.maybe_flush(false);
+            let pending = timeout(Duration::from_secs(1), store.done()).await;
+            assert!(pending.is_err(), "it is not begun again");
+            assert_eq!(sim.stats().changes, before);
+        }
+        store.maybe_flush(true);
+        assert!(matches!(store.done().await, Ok(Done::Rewritten)));
+    });
+}
+
 #[test]
 fn members_that_apply_the_same_rows_flush_in_turn() {
     block_on_test(async {

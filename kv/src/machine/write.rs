@@ -130,7 +130,10 @@ impl View<'_> {
                 }
                 // Grows in place where nobody else holds it: a batch may append to a long value a
                 // thousand times.
-                let mut whole = touched.now.take().map_or_else(BytesMut::new, BytesMut::from);
+                let mut whole = touched
+                    .now
+                    .take()
+                    .map_or_else(BytesMut::new, BytesMut::from);
                 whole.extend_from_slice(value);
                 touched.now = Some(whole.freeze());
                 Ok(Outcome::Written { len: len as u64 })

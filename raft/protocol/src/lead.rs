@@ -23,7 +23,14 @@ pub(crate) struct Lead {
     pub(crate) rounds: VecDeque<Round>,
     beat_elapsed: u32,
     quorum_elapsed: u32,
+    /// What its own disk held when the last election timeout began, and for how many in a row it has
+    /// not taken in more, though more is committed.
+    stands_still: (Index, u32),
 }
+
+/// A leader whose disk takes nothing in for so many election timeouts steps down. (A slow disk
+/// deposes nobody: this one may never answer.)
+const PATIENCE: u32 = 8;
 
 impl Lead {
     pub(crate) fn new(begun: Index, uncommitted: usize) -> Lead {
@@ -36,6 +43,7 @@ impl Lead {
             rounds: VecDeque::new(),
             beat_elapsed: 0,
             quorum_elapsed: 0,
+            stands_still: (0, 0),
         }
     }
 
@@ -55,6 +63,7 @@ impl Lead {
         self.uncommitted = 0;
         self.beat_elapsed = 0;
         self.quorum_elapsed = 0;
+        self.stands_still = (0, 0);
         self.progress.values_mut().for_each(Progress::rewind);
     }
 
@@ -122,6 +131,15 @@ impl Core {
                 );
                 return self.become_follower(self.hard.term, None);
             }
+            if self.disk_stands_still() {
+                // It commits with its followers' disks and applies nothing, since it applies only
+                // what it has synced itself; and while it is heard nobody else stands.
+                why!(
+                    self,
+                    "the own disk took nothing in for {PATIENCE} election timeouts -> step down"
+                );
+                return self.become_follower(self.hard.term, None);
+            }
             if let Some(lead) = &mut self.lead {
                 lead.progress.values_mut().for_each(|p| p.active = false);
             }
@@ -142,6 +160,22 @@ impl Core {
             .map(|(n, _)| *n)
             .collect();
         late.into_iter().for_each(|to| self.heartbeat(to));
+    }
+
+    /// Once in an election timeout: whether the own disk has not moved for long enough.
+    fn disk_stands_still(&mut self) -> bool {
+        let (synced, commit) = (self.log.synced(), self.commit);
+        let Some(lead) = &mut self.lead else {
+            return false;
+        };
+        let (before, times) = lead.stands_still;
+        let times = if commit > synced && before == synced {
+            times + 1
+        } else {
+            0
+        };
+        lead.stands_still = (synced, times);
+        times >= PATIENCE
     }
 
     /// Sends everybody a heartbeat of a new round, which serves the reads queued by now.

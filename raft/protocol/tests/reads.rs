@@ -269,6 +269,43 @@ fn a_leader_with_a_quorum_stays() {
     }
 }
 
+/// It would commit with its followers' disks for ever, apply nothing and answer nobody.
+#[test]
+fn a_leader_whose_disk_stands_still_steps_down() {
+    let mut solo = leader();
+    let commits = |solo: &mut Solo| {
+        solo.step(Input::Propose(vec![Payload::from("a")]));
+        let last = solo.status().last_index;
+        solo.acknowledge(2, 1, last);
+        solo.acknowledge(3, 1, last);
+        assert_eq!(solo.status().commit, last);
+    };
+    let steps_down = |solo: &mut Solo, ticks: u32| {
+        (0..ticks).any(|_| {
+            solo.step(Input::Tick);
+            solo.acknowledge(2, 1, 1);
+            solo.status().role == Role::Follower
+        })
+    };
+    commits(&mut solo);
+    assert!(!steps_down(&mut solo, 75), "a slow disk is no reason");
+    solo.persist();
+    commits(&mut solo);
+    assert!(!steps_down(&mut solo, 75), "it moved");
+    assert!(steps_down(&mut solo, 40), "it does not");
+    assert_eq!(solo.status().term, 1, "the term stays");
+}
+
+#[test]
+fn a_leader_at_rest_stays_whatever_its_disk_does() {
+    let mut solo = leader();
+    for _ in 0..300 {
+        solo.step(Input::Tick);
+        solo.acknowledge(3, 1, 1);
+    }
+    assert_eq!(solo.status().role, Role::Leader);
+}
+
 #[test]
 fn with_a_live_leader_neither_vote_nor_pre_vote_nor_term_is_given() {
     let mut solo = Solo::follower(3, &[1], 1);

@@ -142,9 +142,13 @@ impl<M: Machine> Applier<M> {
 
     async fn entries(&mut self, batch: Vec<Committed>) -> Result<(), Fatal> {
         let before = self.store.pressure();
-        // At the hard limit nothing is applied until the flush is through.
-        while self.store.full() {
+        // At the hard limit nothing is applied until the flush is through. (Of rows that are written
+        // again and again the overlay stays small, and the log behind it does not.)
+        let options = &self.shared.options;
+        let (longest, urgent) = (options.max_log_bytes, options.max_log_bytes / 2);
+        while self.store.full() || self.unflushed >= longest {
             world::mark!("apply: the overlay is at its hard limit");
+            self.store.give_way();
             self.flush(true);
             let done = self.store.done().await?;
             self.done(done);
@@ -200,6 +204,9 @@ impl<M: Machine> Applier<M> {
         let force = self.unflushed >= self.shared.options.flush_log_bytes;
         let overlay = self.shared.options.store.overlay_bytes;
         let pause = self.pace.pause(before, self.store.pressure(), overlay);
+        if self.unflushed >= urgent {
+            self.store.give_way();
+        }
         self.flush(force);
         self.waiting_reads()?;
         // Timers are coarse: small pauses are saved up.

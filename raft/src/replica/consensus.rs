@@ -125,6 +125,7 @@ impl Consensus {
             if now >= next_tick {
                 next_tick = now + tick;
                 self.step(Input::Tick);
+                self.start_transfers();
                 self.pulse();
             }
             self.hand_out();
@@ -179,9 +180,13 @@ impl Consensus {
                 installed,
             } => {
                 self.snapshots.active.retain(|a| *a != (to, term));
-                self.release_spool();
                 // The end of a transfer of an earlier term is none of the present one's.
-                if term == self.core.status().term {
+                let present = term == self.core.status().term;
+                if present {
+                    self.snapshots.ended(to, installed.is_some());
+                }
+                self.release_spool();
+                if present {
                     self.step(Input::SnapshotSent { to, installed });
                 }
             }
@@ -306,7 +311,7 @@ impl Consensus {
             );
         }
         for node in output.snapshots {
-            self.snapshots.waiting.push(node);
+            self.snapshots.wanted_by(node);
         }
         if let Some(change) = output.role {
             told::role(site, &self.core, &change);
@@ -336,7 +341,7 @@ impl Consensus {
             // Whether they will be committed by another leader is not known here.
             self.fail_waiters("leadership moved");
             // Who does not lead offers nothing: a follower would take it for the leader.
-            self.snapshots.waiting.clear();
+            self.snapshots.stand_down();
             self.release_spool();
         }
         self.role = role;

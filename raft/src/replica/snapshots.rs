@@ -7,8 +7,11 @@ use crate::replica::shared::Apply;
 use crate::replica::transfer;
 use crate::store::Spool;
 use raft_protocol::{Index, Input, NodeId, SnapshotMeta, Term};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
+use world::clock::{Instant, now};
 use world::observe;
 
 /// Snapshot transfers to followers.
@@ -17,9 +20,51 @@ pub(super) struct Snapshots {
     spool: Option<Arc<Spool>>,
     /// A spool is being made, and covers at least this index.
     requested: Option<Index>,
-    pub(super) waiting: Vec<NodeId>,
+    waiting: Vec<NodeId>,
     /// Transfers under way, and the terms they began in.
     pub(super) active: Vec<(NodeId, Term)>,
+    /// Members that took no snapshot lately: how often in a row, and when they are tried again.
+    failed: BTreeMap<NodeId, (u32, Instant)>,
+}
+
+/// Pause after the second transfer in a row that failed, doubled with each one more, and the longest.
+/// (A snapshot is a copy of the whole state; a follower without room for it refuses at once, and the
+/// first refusal may only mean that it is past it.)
+const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(20));
+
+impl Snapshots {
+    /// This member needs one.
+    pub(super) fn wanted_by(&mut self, to: NodeId) {
+        self.waiting.push(to);
+    }
+
+    /// A transfer has ended.
+    pub(super) fn ended(&mut self, to: NodeId, installed: bool) {
+        if installed {
+            self.failed.remove(&to);
+            return;
+        }
+        let (times, until) = self.failed.entry(to).or_insert((0, now()));
+        *times += 1;
+        let pause = match *times {
+            1 => Duration::ZERO,
+            n => PAUSE.1.min(PAUSE.0 * (1 << (n - 2).min(8))),
+        };
+        *until = now() + pause;
+    }
+
+    /// Nobody is sent anything any more.
+    pub(super) fn stand_down(&mut self) {
+        self.waiting.clear();
+        self.failed.clear();
+    }
+
+    /// Whether a member is to be sent one now.
+    fn is_due(&self, to: NodeId) -> bool {
+        self.failed
+            .get(&to)
+            .is_none_or(|(_, until)| *until <= now())
+    }
 }
 
 impl Consensus {
@@ -61,7 +106,8 @@ impl Consensus {
     }
 
     pub(super) fn start_transfers(&mut self) {
-        if self.snapshots.waiting.is_empty() {
+        let snapshots = &self.snapshots;
+        if !snapshots.waiting.iter().any(|to| snapshots.is_due(*to)) {
             return;
         }
         let base = self.core.status().base_index;
@@ -69,6 +115,10 @@ impl Consensus {
             Some(spool) if spool.stamp.index >= base => {
                 let term = self.core.status().term;
                 for to in std::mem::take(&mut self.snapshots.waiting) {
+                    if !self.snapshots.is_due(to) {
+                        self.snapshots.waiting.push(to);
+                        continue;
+                    }
                     if self.snapshots.active.contains(&(to, term)) {
                         continue; // its end is reported to the core
                     }
@@ -97,6 +147,7 @@ impl Consensus {
             Err(reason) => {
                 tracing::warn!(%reason, "no snapshot for a lagging follower");
                 for to in std::mem::take(&mut self.snapshots.waiting) {
+                    self.snapshots.ended(to, false);
                     self.step(Input::SnapshotSent {
                         to,
                         installed: None,
@@ -106,8 +157,11 @@ impl Consensus {
         }
     }
 
+    /// Removes the spool when nobody is to be sent it now.
     pub(super) fn release_spool(&mut self) {
-        if self.snapshots.active.is_empty() && self.snapshots.waiting.is_empty() {
+        let snapshots = &self.snapshots;
+        if snapshots.active.is_empty() && !snapshots.waiting.iter().any(|to| snapshots.is_due(*to))
+        {
             self.drop_spool();
         }
     }

@@ -51,6 +51,8 @@ pub struct Store {
     pub(super) file_bytes: u64,
     /// Bytes brought by flushes since the file was last rewritten.
     pub(super) flushed_bytes: u64,
+    /// The last rewrite gave way to a flush.
+    pub(super) gave_way: bool,
     /// File and live bytes right after the last rewrite or install: what a fresh file costs.
     pub(super) fresh: Option<(u64, u64)>,
 }
@@ -91,6 +93,7 @@ impl Store {
             failed: false,
             file_bytes,
             flushed_bytes: 0,
+            gave_way: false,
             fresh: None,
         });
         Ok(match lost {
@@ -167,11 +170,10 @@ impl Store {
         if self.failed {
             return false;
         }
-        if let Some(running) = &self.running {
+        if self.running.is_some() {
             // Flushes wait for a rewrite; before the overlay stalls the appliers, it gives way.
-            if running.rewrite && self.memory() >= self.options.overlay_limit / 2 {
-                world::mark!("store: a rewrite gives way to a flush");
-                running.cancel.store(true, Ordering::Relaxed);
+            if self.memory() >= self.options.overlay_limit / 2 {
+                self.give_way();
             }
             return false;
         }
@@ -180,10 +182,23 @@ impl Store {
             self.start_flush();
             return true;
         }
+        // At rest there is time for it.
+        self.gave_way &= !force;
         if self.rewrite_due() {
             self.start_rewrite();
         }
         false
+    }
+
+    /// Cancels a rewrite that runs: flushes wait for it, and one is urgent.
+    pub fn give_way(&mut self) {
+        if let Some(running) = &self.running
+            && running.rewrite
+        {
+            world::mark!("store: a rewrite gives way to a flush");
+            running.cancel.store(true, Ordering::Relaxed);
+            self.gave_way = true;
+        }
     }
 
     /// Asks for a snapshot of at least what is applied now; [`Store::done`] returns it. One at a

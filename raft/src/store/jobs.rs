@@ -150,7 +150,9 @@ impl Store {
             }
             _ => live,
         };
-        self.file_bytes > 4 * attainable
+        // One that gave way would give way again at once, and cost as much each time.
+        let patience = if self.gave_way { live } else { 0 };
+        (self.file_bytes > 4 * attainable && self.flushed_bytes >= patience)
             || (self.file_bytes > 2 * attainable && self.flushed_bytes >= REWRITE_AFTER * live)
     }
 
@@ -212,6 +214,7 @@ impl Store {
     pub(super) fn refreshed(&mut self, bytes: u64, inside: Totals) {
         self.file_bytes = bytes;
         self.flushed_bytes = 0;
+        self.gave_way = false;
         self.fresh = Some((bytes, inside.bytes));
     }
 

@@ -99,6 +99,8 @@ pub enum Broken {
     Mute,
     /// It stands still; its connections stay open.
     Still,
+    /// Its disk stands still: what it asks of it never ends.
+    Hung,
 }
 
 /// What the clients do.

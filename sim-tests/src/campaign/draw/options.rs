@@ -75,6 +75,7 @@ pub(super) fn draw(draw: &mut Draw) -> Options {
             Broken::Deaf,
             Broken::Mute,
             Broken::Still,
+            Broken::Hung,
         ]),
         broken_leader: draw.chance(70),
         over_budget: draw.chance(5),

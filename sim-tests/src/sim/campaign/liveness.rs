@@ -12,11 +12,14 @@ use raft::protocol::Role;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use tokio::time::sleep;
+use world::disk::SimDiskOptions;
 
 /// After healing, all of it within this.
 const LIMIT: Duration = Duration::from_secs(90);
 /// A log under small limits at rest, bytes: some segments, each as long as its longest batch.
 const LOG_AT_REST: u64 = 1 << 20;
+/// Longer than any run.
+const FOR_EVER: Duration = Duration::from_secs(100_000);
 /// For one question.
 const SHORT: Duration = Duration::from_secs(2);
 
@@ -70,6 +73,14 @@ pub fn break_for_ever(machines: &Machines, broken: &BTreeSet<Key>, how: Broken) 
             Broken::Deaf => vanish(Vanish::Heard),
             Broken::Mute => vanish(Vanish::Said),
             Broken::Still => machines.pause(*key),
+            Broken::Hung => {
+                let disk = nodes.disk(*key);
+                disk.set_options(SimDiskOptions {
+                    stall: 1.0,
+                    stalled: (FOR_EVER, FOR_EVER),
+                    ..disk.options()
+                });
+            }
         }
         machines.give_up(*key);
     }
