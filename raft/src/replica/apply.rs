@@ -145,8 +145,8 @@ impl<M: Machine> Applier<M> {
         // At the hard limit nothing is applied until the flush is through. (Of rows that are written
         // again and again the overlay stays small, and the log behind it does not.)
         let options = &self.shared.options;
-        let (longest, urgent) = (options.max_log_bytes, options.max_log_bytes / 2);
-        while self.store.full() || self.unflushed >= longest {
+        let longest = options.max_log_bytes + options.store.overlay_limit;
+        while self.store.full() || (self.unflushed >= longest && self.store.is_behind()) {
             world::mark!("apply: the overlay is at its hard limit");
             self.store.give_way();
             self.flush(true);
@@ -204,7 +204,7 @@ impl<M: Machine> Applier<M> {
         let force = self.unflushed >= self.shared.options.flush_log_bytes;
         let overlay = self.shared.options.store.overlay_bytes;
         let pause = self.pace.pause(before, self.store.pressure(), overlay);
-        if self.unflushed >= urgent {
+        if self.unflushed >= longest / 2 {
             self.store.give_way();
         }
         self.flush(force);

@@ -178,7 +178,7 @@ impl Store {
             return false;
         }
         let due = force || self.rows.overlay.bytes() >= self.flush_at();
-        if due && self.applied.index > self.durable.index {
+        if due && self.is_behind() {
             self.start_flush();
             return true;
         }
@@ -188,6 +188,11 @@ impl Store {
             self.start_rewrite();
         }
         false
+    }
+
+    /// Something that was applied is not durable.
+    pub fn is_behind(&self) -> bool {
+        self.applied.index > self.durable.index
     }
 
     /// Cancels a rewrite that runs: flushes wait for it, and one is urgent.
@@ -407,7 +412,8 @@ impl Store {
             Outcome::Cancelled => {
                 self.flushed_bytes = 0;
                 // Who waits for room waits for a flush, and nothing else begins one.
-                if self.full() && self.applied.index > self.durable.index {
+                let urgent = self.full() || self.gave_way;
+                if urgent && self.is_behind() {
                     self.start_flush();
                 }
                 None

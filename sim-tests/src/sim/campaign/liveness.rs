@@ -114,7 +114,7 @@ async fn missing(machines: &Machines, options: &Options) -> Vec<String> {
     let cluster = &machines.cluster;
     let mut missing = Vec::new();
     for group in 0..=options.groups {
-        if let Err(what) = agree(machines, group).await {
+        if let Err(what) = agree(machines, options, group).await {
             missing.push(format!("group {group}: {what}"));
         }
     }
@@ -174,8 +174,9 @@ fn leftovers(machines: &Machines, options: &Options) -> Vec<String> {
     found
 }
 
-/// One leader, and all that live have applied the same.
-async fn agree(machines: &Machines, group: GroupId) -> Result<(), String> {
+/// One leader, and all that live have applied the same. (A leader whose disk hangs leads on as long as
+/// it is asked for nothing new: the fresh writes depose it.)
+async fn agree(machines: &Machines, options: &Options, group: GroupId) -> Result<(), String> {
     let cluster = &machines.cluster;
     let spoiled = machines.spoiled();
     let mut leaders = Vec::new();
@@ -183,6 +184,12 @@ async fn agree(machines: &Machines, group: GroupId) -> Result<(), String> {
     for node in cluster.members(group) {
         let key = cluster.key(group, node);
         if !machines.is_well(key) {
+            if options.broken == Broken::Hung
+                && let Some(status) = cluster.replica(group, node).await
+                && status.role == Role::Leader
+            {
+                leaders.push((node, status.term));
+            }
             continue;
         }
         let damaged = spoiled.contains(&key);
