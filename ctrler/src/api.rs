@@ -37,7 +37,7 @@ pub enum Change {
     Join(BTreeMap<GroupId, Group>),
     /// Removes groups.
     Leave(Vec<GroupId>),
-    /// Pins a shard to a group.
+    /// Pins a shard to a group. Makes no configuration where it is pinned there already.
     Move(ShardId, GroupId),
     /// A group reports that it owes nothing of any configuration up to `through`.
     Settled {

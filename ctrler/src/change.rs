@@ -162,7 +162,8 @@ pub fn leave(latest: &Version, records: &Records, groups: &[GroupId]) -> Result<
     })
 }
 
-/// Gives a shard to a group and pins it there. Moves no other shard.
+/// Gives a shard to a group and pins it there. Moves no other shard. Where both are so already it
+/// makes no configuration: every group would have to settle one that changes nothing.
 pub fn move_shard(latest: &Version, shard: ShardId, group: GroupId) -> Result<Effect, String> {
     let count = latest.shards.len();
     if shard as usize >= count {
@@ -173,6 +174,9 @@ pub fn move_shard(latest: &Version, shard: ShardId, group: GroupId) -> Result<Ef
     }
     if !latest.members.contains_key(&group) {
         return Err(not_a_member(group, latest));
+    }
+    if latest.shards[shard as usize] == Some(group) && latest.pins.contains(&shard) {
+        return Ok(Effect::default());
     }
     let mut next = Version {
         num: latest.num + 1,

@@ -93,7 +93,8 @@ impl Client {
         self.change(Change::Leave(groups), deadline).await
     }
 
-    /// Pins a shard to a group.
+    /// Pins a shard to a group; the number of the configuration in which it is. Where it is pinned
+    /// there already no configuration is made.
     pub async fn move_shard(
         &self,
         shard: ShardId,

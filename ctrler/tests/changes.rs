@@ -107,6 +107,34 @@ fn join_leave_and_move() {
 }
 
 #[test]
+fn a_move_that_changes_nothing_makes_no_configuration() {
+    let mut house = House::new(10);
+    house.done(join(&[1, 2]));
+    let owner = house.config(None).shards[0];
+    let (owner, other) = if owner == Some(1) { (1, 2) } else { (2, 1) };
+    assert_eq!(house.done(Change::Move(0, owner)), 2, "the pin is new");
+    let pinned = house.config(None);
+    for _ in 0..2 {
+        assert_eq!(house.done(Change::Move(0, owner)), 2, "nothing is new");
+        assert_eq!(house.config(None), pinned);
+        assert!(matches!(
+            house.read(&Request::Query(Some(3))),
+            Response::Invalid(_)
+        ));
+    }
+    // Another owner, and back: each changes something.
+    assert_eq!(house.done(Change::Move(0, other)), 3);
+    assert_eq!(house.done(Change::Move(0, other)), 3);
+    assert_eq!(house.done(Change::Move(0, owner)), 4);
+    // The pin has ended with its group: it is new again.
+    house.done(leave(&[owner]));
+    assert_eq!(house.done(Change::Move(0, other)), 6);
+    // What is refused is refused still.
+    house.refused(Change::Move(10, other));
+    house.refused(Change::Move(0, owner));
+}
+
+#[test]
 fn the_last_group_leaves_and_holders_stay() {
     let mut house = House::new(10);
     house.done(join(&[1, 2]));

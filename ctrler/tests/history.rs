@@ -65,8 +65,9 @@ fn every_configuration_comes_back_as_it_was() {
         let mut model = vec![house.config(None)];
         for num in 1..300 {
             let members = model[num - 1].groups.keys().copied().collect();
-            let change = draw.change(&members, shards, 40);
-            assert_eq!(house.done(change), num as u64);
+            // A move to where the shard is pinned already makes none: another change is drawn.
+            while house.done(draw.change(&members, shards, 40)) < num as u64 {}
+            assert_eq!(house.config(None).num, num as u64);
             model.push(house.config(None));
             if num % 50 == 0 {
                 house.reload();

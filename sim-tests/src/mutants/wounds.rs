@@ -232,8 +232,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
                 "    if !latest.members.contains_key(&group) {
         return Err(not_a_member(group, latest));
     }
-    let mut next",
-                "    let mut next",
+    if latest",
+                "    if latest",
             ),
             edit(
                 "ctrler/src/change.rs",
