@@ -39,7 +39,7 @@ pub struct Args {
         env = "CTRLER_SHARDS",
         value_name = "N",
         default_value_t = crate::config::DEFAULT_SHARDS,
-        value_parser = clap::value_parser!(u32).range(1..=16_384)
+        value_parser = program::within(crate::config::SHARDS)
     )]
     pub shards: u32,
     /// End when standard input ends (for a parent that starts this as its child)

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::future::Future;
+use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -104,6 +105,21 @@ pub fn parse_id(text: &str) -> Result<u64, String> {
     match text.parse() {
         Ok(id) if id != 0 => Ok(id),
         _ => Err(format!("{text:?} is not an id: expected a number from 1")),
+    }
+}
+
+/// A parser of whole numbers in a range, which names the range when it refuses.
+pub fn within<T>(range: RangeInclusive<T>) -> impl Fn(&str) -> Result<T, String> + Clone
+where
+    T: FromStr + PartialOrd + Display + Clone,
+{
+    move |text: &str| match text.parse() {
+        Ok(number) if range.contains(&number) => Ok(number),
+        _ => Err(format!(
+            "expected a whole number from {} to {}",
+            range.start(),
+            range.end()
+        )),
     }
 }
 

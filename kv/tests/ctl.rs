@@ -48,16 +48,25 @@ fn bad_arguments_are_refused_with_what_was_expected() {
         (&["get"][..], "<KEY>"),
         (&["get", "k", "--nonsense"], "--nonsense"),
         (&["--ctrlers", "nonsense", "get", "k"], "HOST:PORT"),
-        (&["--timeout", "0", "get", "k"], "1..=86400"),
+        (&["--timeout", "0", "get", "k"], "from 1 to 86400"),
+        (&["--timeout", "x", "get", "k"], "from 1 to 86400"),
+        (&["get", "k", "--timeout", "1.5"], "from 1 to 86400"),
         (&["join", "nonsense"], "GID=HOST:PORT"),
         (&["join", "0=a:1"], "a number from 1"),
         (&["join", "1=a:99999"], "HOST:PORT"),
         (&["leave"], "<GID>"),
         (&["leave", "x"], "a number from 1"),
         (&["move", "-1", "1"], "-1"),
+        (&["move", "x", "1"], "from 0 to 16383"),
+        (&["move", "16384", "1"], "from 0 to 16383"),
         (&["query", "-2"], "-2"),
+        (&["query", "abc"], "a whole number from 0"),
         (&["bench", "--reads", "1.5"], "from 0 to 1"),
-        (&["bench", "--clients", "0"], "1..="),
+        (&["bench", "--clients", "0"], "from 1 to 65536"),
+        (&["bench", "--depth", "deep"], "from 1 to 1024"),
+        (&["bench", "--keys", ""], "a whole number from 1"),
+        (&["bench", "--secs", "x"], "from 1 to 86400"),
+        (&["bench", "--connections", "x"], "from 1 to 256"),
         (&["bench", "--value", "99999999"], "8388608"),
         (&["frobnicate"], "frobnicate"),
     ] {
@@ -65,6 +74,15 @@ fn bad_arguments_are_refused_with_what_was_expected() {
             .err()
             .unwrap_or_else(|| panic!("{args:?} was accepted"));
         assert!(refused.contains(says), "{args:?}: {refused}");
+    }
+    // What is in the ranges is taken, ends included.
+    for args in [
+        &["move", "0", "1"][..],
+        &["move", "16383", "1"],
+        &["query", "18446744073709551615"],
+        &["get", "k", "--timeout", "86400"],
+    ] {
+        assert!(parse(args).is_ok(), "{args:?}");
     }
 }
 

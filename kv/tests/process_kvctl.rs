@@ -130,7 +130,7 @@ fn usage_errors_exit_2_and_say_what_was_expected() {
         (&["get", "--nonsense", "k"], "--nonsense"),
         (&["nonsense"], "nonsense"),
         (&["put", "k"], "VALUE"),
-        (&["move", "x", "1"], "x"),
+        (&["move", "x", "1"], "expected a whole number from 0"),
         (&["move", "0", "0"], "expected a number from 1"),
         (&["join", "1"], "expected GID=HOST:PORT"),
         (&["join", "1=host"], "host"),
@@ -140,8 +140,10 @@ fn usage_errors_exit_2_and_say_what_was_expected() {
         (&["get", "k", "--timeout", "0"], "--timeout"),
         (&["cas", "k", "only-one"], "expected KEY OLD NEW"),
         (&["bench", "--reads", "2"], "from 0 to 1"),
-        (&["up", "--groups", "0"], "--groups"),
-        (&["up", "--port", "70000"], "--port"),
+        (&["up", "--groups", "0"], "from 1 to 100"),
+        (&["up", "--replicas", "x"], "from 1 to 9"),
+        (&["up", "--shards", "x"], "from 1 to 16384"),
+        (&["up", "--port", "70000"], "from 1 to 65535"),
     ] {
         run(KVCTL, args).fails(2, expected);
     }

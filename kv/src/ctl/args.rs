@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand};
 use ctrler::config::{ConfigNum, GroupId, ShardId};
-use ctrler::program::{Addresses, parse_id};
+use ctrler::program::{Addresses, parse_id, within};
 use std::ffi::OsString;
 use std::str::FromStr;
 use std::time::Duration;
@@ -17,7 +17,7 @@ pub struct Common {
     #[arg(long, env = "KV_CTRLERS", default_value = DEFAULT_CTRLERS, value_name = "HOST:PORT,…")]
     pub ctrlers: Addresses,
     /// Seconds an operation may take, retries included
-    #[arg(long, env = "KV_TIMEOUT", default_value = "10", value_name = "SECS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    #[arg(long, env = "KV_TIMEOUT", default_value = "10", value_name = "SECS", value_parser = within(1..=86_400u64))]
     pub timeout: u64,
 }
 
@@ -29,7 +29,7 @@ pub struct Override {
     #[arg(long, value_name = "HOST:PORT,…")]
     ctrlers: Option<Addresses>,
     /// Seconds an operation may take; also before the command, and as KV_TIMEOUT
-    #[arg(long, value_name = "SECS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    #[arg(long, value_name = "SECS", value_parser = within(1..=86_400u64))]
     timeout: Option<u64>,
 }
 
@@ -182,6 +182,7 @@ pub struct Leave {
 #[derive(Args, Clone, Debug)]
 pub struct Move {
     /// The shard, from 0
+    #[arg(value_parser = within(0..=ctrler::config::SHARDS.end() - 1))]
     pub shard: ShardId,
     /// The group
     #[arg(value_name = "GID", value_parser = parse_id)]
@@ -191,7 +192,8 @@ pub struct Move {
 /// `query`
 #[derive(Args, Clone, Debug)]
 pub struct Query {
-    /// The configuration's number; without it the latest
+    /// The configuration's number, from 0; without it the latest
+    #[arg(value_parser = within(0..=ConfigNum::MAX))]
     pub num: Option<ConfigNum>,
     /// Print it as JSON
     #[arg(long, env = "KV_JSON")]
@@ -210,25 +212,25 @@ pub struct Status {
 #[derive(Args, Clone, Debug)]
 pub struct Bench {
     /// Concurrent clients
-    #[arg(long, env = "KV_BENCH_CLIENTS", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    #[arg(long, env = "KV_BENCH_CLIENTS", default_value_t = 64, value_parser = within(1..=65_536u32))]
     pub clients: u32,
     /// Operations each client keeps under way
-    #[arg(long, env = "KV_BENCH_DEPTH", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    #[arg(long, env = "KV_BENCH_DEPTH", default_value_t = 1, value_parser = within(1..=1024u32))]
     pub depth: u32,
     /// Bytes of a value
     #[arg(long, env = "KV_BENCH_VALUE", default_value_t = 256, value_parser = parse_value_size)]
     pub value: usize,
     /// Number of different keys
-    #[arg(long, env = "KV_BENCH_KEYS", default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, env = "KV_BENCH_KEYS", default_value_t = 100_000, value_parser = within(1..=u64::MAX))]
     pub keys: u64,
     /// Share of reads, from 0 to 1
     #[arg(long, env = "KV_BENCH_READS", default_value_t = 0.5, value_parser = parse_share)]
     pub reads: f64,
     /// Seconds to measure
-    #[arg(long, env = "KV_BENCH_SECS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    #[arg(long, env = "KV_BENCH_SECS", default_value_t = 10, value_parser = within(1..=86_400u64))]
     pub secs: u64,
     /// Connections per server that the clients share
-    #[arg(long, env = "KV_BENCH_CONNECTIONS", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=256))]
+    #[arg(long, env = "KV_BENCH_CONNECTIONS", default_value_t = 1, value_parser = within(1..=256u32))]
     pub connections: u32,
     /// Write every key once before measuring
     #[arg(long, env = "KV_BENCH_PRELOAD")]

@@ -2,13 +2,14 @@
 
 use super::args::GroupSpec;
 use clap::Args;
+use ctrler::program::within;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
 /// Most members of a group and most controllers: their ports are one digit apart.
-const MAX_MEMBERS: i64 = 9;
+const MAX_MEMBERS: u16 = 9;
 /// Most groups.
-const MAX_GROUPS: i64 = 100;
+const MAX_GROUPS: u16 = 100;
 
 /// The flags of `up`.
 #[derive(Args, Clone, Debug, Default)]
@@ -23,20 +24,20 @@ pub struct Up {
     )]
     pub data: PathBuf,
     /// Replica groups [default: 2, or as DIR was made]
-    #[arg(long, env = "KV_UP_GROUPS", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=MAX_GROUPS))]
+    #[arg(long, env = "KV_UP_GROUPS", value_name = "N", value_parser = within(1..=MAX_GROUPS))]
     pub groups: Option<u16>,
     /// Members of each group [default: 3, or as DIR was made]
-    #[arg(long, env = "KV_UP_REPLICAS", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=MAX_MEMBERS))]
+    #[arg(long, env = "KV_UP_REPLICAS", value_name = "N", value_parser = within(1..=MAX_MEMBERS))]
     pub replicas: Option<u16>,
     /// Controllers [default: 3, or as DIR was made]
-    #[arg(long, env = "KV_UP_CTRLERS", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=MAX_MEMBERS))]
+    #[arg(long, env = "KV_UP_CTRLERS", value_name = "N", value_parser = within(1..=MAX_MEMBERS))]
     pub ctrlers: Option<u16>,
     /// Shards [default: 10, or as DIR was made]
-    #[arg(long, env = "KV_UP_SHARDS", value_name = "N", value_parser = clap::value_parser!(u32).range(1..=16_384))]
+    #[arg(long, env = "KV_UP_SHARDS", value_name = "N", value_parser = within(ctrler::config::SHARDS))]
     pub shards: Option<u32>,
     /// First port: controllers listen there and on those after it, member M of group G on this
     /// plus 10 G plus M [default: 7000, or as DIR was made]
-    #[arg(long, env = "KV_UP_PORT", value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, env = "KV_UP_PORT", value_name = "PORT", value_parser = within(1..=u16::MAX))]
     pub port: Option<u16>,
 }
 
