@@ -3,9 +3,12 @@
 mod process;
 
 use process::cluster::{Up, kvctl};
-use process::{KV, KVCTL, Ports, bare, say, turn};
+use process::{KV, KVCTL, Ports, bare, say, say_into, turn};
 use std::ffi::OsStr;
+use std::fs;
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::process::Stdio;
 use std::time::Duration;
 
 const MAX_VALUE: usize = 8 << 20;
@@ -114,6 +117,85 @@ fn answers_and_exit_codes() {
     .ok();
     let bench: serde_json::Value = serde_json::from_str(&text).expect("bench prints JSON");
     assert!(bench.is_object(), "{text}");
+}
+
+/// Outputs that take nothing: a full disk, and a pipe that nobody reads.
+fn deaf() -> [Stdio; 2] {
+    let full = fs::OpenOptions::new().write(true).open("/dev/full");
+    let (reader, pipe) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    [full.expect("a full device").into(), pipe.into()]
+}
+
+#[test]
+fn a_change_is_done_whether_or_not_it_can_be_printed() {
+    let Some(_turn) = turn() else { return };
+    if !Path::new("/dev/full").exists() {
+        return;
+    }
+    let up = Up::start(2, 1, 1);
+    let run = |args: &[&str], out: Stdio| {
+        let mut command = bare(KVCTL);
+        command.env("KV_CTRLERS", &up.ctrlers).args(args);
+        say_into(command, b"", Some(out))
+    };
+    let second = format!("2=127.0.0.1:{}", up.ports.base + 21);
+    let mut value = String::new();
+    for out in deaf() {
+        value.push('x');
+        let said = run(&["append", "k", "x"], out);
+        assert_eq!(said.code, Some(0), "{said:?}");
+        let line = format!("): {}\n", value.len());
+        assert!(
+            said.err.contains("warning") && said.err.ends_with(&line),
+            "{said:?}"
+        );
+        assert_eq!(up.kvctl(&["get", "k"]).ok(), format!("{value}\n"));
+    }
+    for (args, line) in [
+        (&["move", "0", "1"][..], "shard 0 belongs to group 1"),
+        (&["leave", "2"], "group 2 holds nothing any more"),
+        (&["join", &second], "group 2 joined in configuration"),
+        (&["join", "--if-absent", &second], "has joined"),
+    ] {
+        for (out, again) in deaf().into_iter().zip([false, true]) {
+            if again && args[0] == "leave" {
+                up.kvctl(&["join", &second]).ok();
+            }
+            if again && args == ["join", &second] {
+                up.kvctl(&["leave", "2"]).ok();
+            }
+            let said = run(args, out);
+            assert_eq!(said.code, Some(0), "{args:?}: {said:?}");
+            assert!(
+                said.err.contains("warning") && said.err.contains(line),
+                "{said:?}"
+            );
+        }
+    }
+    // What is read and cannot be printed is neither found nor missing.
+    for args in [
+        &["get", "k"][..],
+        &["get", "--raw", "k"],
+        &["query"],
+        &["query", "--json"],
+        &["status"],
+    ] {
+        for out in deaf() {
+            run(args, out).fails(5, "cannot print the answer");
+        }
+    }
+    for out in deaf() {
+        run(&["get", "absent"], out).fails(1, "no such key");
+    }
+    // Standard error may be gone as well: the exit code is the same.
+    for (args, code) in [(&["get", "absent"][..], 1), (&["cas", "k", "a", "b"], 1)] {
+        let mut command = bare(KVCTL);
+        command.env("KV_CTRLERS", &up.ctrlers).args(args);
+        let [full, _] = deaf();
+        let status = command.stdin(Stdio::null()).stderr(full).status();
+        assert_eq!(status.expect("it starts").code(), Some(code), "{args:?}");
+    }
 }
 
 #[test]

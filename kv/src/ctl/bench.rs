@@ -45,15 +45,14 @@ impl Counts {
 pub(super) async fn bench(client: &Client, args: &Bench, io: &mut Io<'_>) -> Result<(), Failure> {
     let sync = disk_sync(&args.data).await;
     match &sync {
-        Ok(sync) => writeln!(
-            io.err,
+        Ok(sync) => io.note(format_args!(
             "disk at {}: write of {} bytes and sync: p50 {}, p99 {}",
             args.data,
             SYNCS.1,
             ms(sync.quantile(0.5)),
             ms(sync.quantile(0.99)),
-        )?,
-        Err(error) => writeln!(io.err, "disk not measured: {error}")?,
+        )),
+        Err(error) => io.note(format_args!("disk not measured: {error}")),
     }
     let clients = connections(client, args);
     if args.preload {
@@ -69,7 +68,7 @@ pub(super) async fn bench(client: &Client, args: &Bench, io: &mut Io<'_>) -> Res
             tokio::spawn(work(client, args.clone(), counts.clone(), end))
         })
         .collect();
-    progress(args, &counts, end, io).await?;
+    progress(args, &counts, end, io).await;
     for worker in workers {
         let _ = worker.await;
     }
@@ -130,15 +129,14 @@ async fn progress(
     counts: &Mutex<Counts>,
     end: Instant,
     io: &mut Io<'_>,
-) -> Result<(), Failure> {
+) {
     let mut before = (0, 0);
     for second in 1..=args.secs {
         let next = end - Duration::from_secs(args.secs - second);
         tokio::time::sleep(next.saturating_duration_since(now())).await;
         let counts = counts.lock().unwrap_or_else(PoisonError::into_inner);
         let (reads, writes) = (counts.reads.count(), counts.writes.count());
-        writeln!(
-            io.err,
+        io.note(format_args!(
             "{second:>4} s  {:>7} reads/s  {:>7} writes/s{}",
             reads - before.0,
             writes - before.1,
@@ -147,10 +145,9 @@ async fn progress(
             } else {
                 String::new()
             },
-        )?;
+        ));
         before = (reads, writes);
     }
-    Ok(())
 }
 
 /// Writes every key once, in batches per shard.
@@ -190,7 +187,7 @@ async fn preload(client: &Client, args: &Bench, io: &mut Io<'_>) -> Result<(), F
             send(full).await;
         }
         if said.elapsed() >= Duration::from_secs(1) {
-            writeln!(io.err, "loading: {n} of {} keys", args.keys)?;
+            io.note(format_args!("loading: {n} of {} keys", args.keys));
             said = now();
         }
         if let Some(error) = failed.lock().unwrap_or_else(PoisonError::into_inner).take() {
@@ -205,12 +202,11 @@ async fn preload(client: &Client, args: &Bench, io: &mut Io<'_>) -> Result<(), F
     if let Some(error) = failed.lock().unwrap_or_else(PoisonError::into_inner).take() {
         return Err(error.into());
     }
-    writeln!(
-        io.err,
+    io.note(format_args!(
         "loaded {} keys in {:.1} s",
         args.keys,
         start.elapsed().as_secs_f64()
-    )?;
+    ));
     Ok(())
 }
 

@@ -72,7 +72,7 @@ pub(super) async fn append(
     io: &mut Io<'_>,
 ) -> Result<(), Failure> {
     let len = client.append(bytes(&args.key), bytes(&args.value)).await?;
-    writeln!(io.out, "{len}")?;
+    io.done(len);
     Ok(())
 }
 
@@ -103,9 +103,12 @@ pub(super) async fn cas(client: &Client, args: &Cas, io: &mut Io<'_>) -> Result<
             actual: Some(actual),
             ..
         } => {
-            write!(io.err, "{}: not changed: the value is ", args.key.display())?;
-            io.err.write_all(&actual)?;
-            writeln!(io.err)?;
+            let mut line =
+                format!("{}: not changed: the value is ", args.key.display()).into_bytes();
+            line.extend_from_slice(&actual);
+            line.push(b'\n');
+            // The exit code says no, whoever hears this.
+            let _ = io.err.write_all(&line);
             Err(Failure::no(""))
         }
         Outcome::Mismatch { .. } => Err(Failure::no(format!(

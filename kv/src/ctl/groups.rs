@@ -26,7 +26,7 @@ pub(super) async fn join(
         let config = client.ctrlers().query(None, deadline).await?;
         wanted.retain(|spec| !config.groups.contains_key(&spec.group));
         for spec in args.groups.iter().filter(|spec| !wanted.contains(spec)) {
-            writeln!(io.out, "group {} has joined already", spec.group)?;
+            io.done(format_args!("group {} has joined already", spec.group));
         }
         if wanted.is_empty() {
             return Ok(());
@@ -46,11 +46,10 @@ pub(super) async fn join(
     let names: Vec<String> = groups.keys().map(GroupId::to_string).collect();
     let num = client.ctrlers().join(groups, deadline).await?;
     let s = if names.len() == 1 { "" } else { "s" };
-    writeln!(
-        io.out,
+    io.done(format_args!(
         "group{s} {} joined in configuration {num}",
         names.join(", ")
-    )?;
+    ));
     Ok(())
 }
 
@@ -106,11 +105,10 @@ pub(super) async fn move_shard(
         .ctrlers()
         .move_shard(args.shard, args.group, deadline)
         .await?;
-    writeln!(
-        io.out,
+    io.done(format_args!(
         "shard {} belongs to group {} in configuration {num}",
         args.shard, args.group
-    )?;
+    ));
     Ok(())
 }
 
@@ -123,20 +121,18 @@ pub(super) async fn leave(
     let ctrlers = client.ctrlers();
     let before = ctrlers.query(None, deadline).await?;
     if !before.groups.is_empty() && before.groups.keys().all(|g| args.groups.contains(g)) {
-        writeln!(
-            io.err,
+        io.note(format_args!(
             "warning: no group remains. Nothing is lost: the shards stay where they are and are \
              served by nobody, until another group joins and takes them. Until then this leave \
              cannot complete, and the groups must not be shut down for good."
-        )?;
+        ));
     }
     let num = ctrlers.leave(args.groups.clone(), deadline).await?;
-    writeln!(io.out, "left in configuration {num}")?;
+    io.done(format_args!("left in configuration {num}"));
     if args.no_wait {
-        writeln!(
-            io.err,
+        io.note(format_args!(
             "not waiting: `kvctl status` shows when the groups hold nothing any more"
-        )?;
+        ));
         return Ok(());
     }
     let mut waiting = args.groups.clone();
@@ -146,10 +142,9 @@ pub(super) async fn leave(
         for group in waiting {
             let why = match ctrlers.record(group, deadline).await {
                 Ok(Some(record)) if complete(&record) => {
-                    writeln!(
-                        io.out,
+                    io.done(format_args!(
                         "group {group} holds nothing any more and may be shut down"
-                    )?;
+                    ));
                     continue;
                 }
                 Ok(Some(record)) => owes(group, &record).await,
@@ -158,7 +153,7 @@ pub(super) async fn leave(
                 Err(error) => error.to_string(),
             };
             if said.get(&group) != Some(&why) {
-                writeln!(io.err, "waiting for group {group}: {why}")?;
+                io.note(format_args!("waiting for group {group}: {why}"));
                 said.insert(group, why);
             }
             still.push(group);

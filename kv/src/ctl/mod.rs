@@ -14,6 +14,7 @@ use crate::api::{CHANNEL, Request, Response};
 use crate::client::router::{client_hello, encode};
 use crate::client::{Client, ClientError, ClientOptions};
 use args::{Command, Common};
+use std::fmt::Display;
 use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,6 +28,8 @@ pub mod exit {
     pub const UNAVAILABLE: i32 = 3;
     /// Whether it took effect could not be learnt.
     pub const UNKNOWN: i32 = 4;
+    /// What was read could not be printed. A change that was made never ends so.
+    pub const OUTPUT: i32 = 5;
 }
 
 /// Why a command did not succeed: what standard error says, and the exit code.
@@ -77,9 +80,13 @@ impl From<ctrler::client::ClientError> for Failure {
     }
 }
 
+/// Standard output takes nothing.
 impl From<std::io::Error> for Failure {
     fn from(error: std::io::Error) -> Failure {
-        Failure::no(error.to_string())
+        Failure {
+            message: format!("cannot print the answer: {error}"),
+            code: exit::OUTPUT,
+        }
     }
 }
 
@@ -89,6 +96,23 @@ pub struct Io<'a> {
     pub out: &'a mut (dyn Write + Send),
     /// Standard error.
     pub err: &'a mut (dyn Write + Send),
+}
+
+impl Io<'_> {
+    /// Prints a line about a change that is made. The change stands whether or not the line can be
+    /// printed, so that is no failure: standard error has the line then, and why.
+    pub fn done(&mut self, line: impl Display) {
+        if let Err(error) = writeln!(self.out, "{line}").and_then(|()| self.out.flush()) {
+            self.note(format_args!(
+                "warning: this is done and cannot be printed ({error}): {line}"
+            ));
+        }
+    }
+
+    /// A line of progress or a warning; nothing depends on it.
+    pub fn note(&mut self, line: impl Display) {
+        let _ = writeln!(self.err, "{line}");
+    }
 }
 
 /// Time to leave closed sessions behind; a server that does not answer drops them in an hour.

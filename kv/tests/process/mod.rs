@@ -213,15 +213,21 @@ pub fn bare(program: &str) -> Command {
 }
 
 /// Runs a program to its end. Its streams are files, so that nothing waits for a pipe.
-pub fn say(mut command: Command, stdin: &[u8]) -> Said {
+pub fn say(command: Command, stdin: &[u8]) -> Said {
+    say_into(command, stdin, None)
+}
+
+/// The same, its standard output going elsewhere if so asked.
+pub fn say_into(mut command: Command, stdin: &[u8], out: Option<Stdio>) -> Said {
     let dir = TempDir::new();
     let file = |name: &str| dir.path().join(name);
     fs::write(file("in"), stdin).expect("a file for standard input");
     let make = |name: &str| fs::File::create(file(name)).expect("a file for output");
     let since = Instant::now();
+    let kept = make("out");
     let mut child = command
         .stdin(fs::File::open(file("in")).expect("standard input"))
-        .stdout(make("out"))
+        .stdout(out.unwrap_or_else(|| kept.into()))
         .stderr(make("err"))
         .spawn()
         .expect("the program starts");

@@ -8,6 +8,7 @@ use kv::ctl::args::{Command, Common};
 use kv::ctl::data::read_stdin;
 use kv::ctl::plan::Up;
 use kv::ctl::{Failure, Io};
+use std::io::Write;
 use std::process::exit;
 
 /// Talks to a Holdfast cluster, changes which groups are in it, measures it, and runs one on this
@@ -19,7 +20,8 @@ use std::process::exit;
     after_help = "Keys and values are any bytes. A value given as `-` is read from standard input.\n\
                   Exit codes: 0 done; 1 the answer is no, or the request was refused; 2 usage; \
                   3 not done in time, certainly without effect; 4 whether it took effect could not \
-                  be learnt."
+                  be learnt; 5 what was read could not be printed (a change that was made ends with \
+                  0 and a warning)."
 )]
 struct Cli {
     #[command(flatten)]
@@ -70,7 +72,8 @@ fn main() {
     match failed {
         Some(Failure { message, code }) => {
             if !message.is_empty() {
-                eprintln!("error: {message}");
+                // Without a reader the exit code must do.
+                let _ = writeln!(std::io::stderr(), "error: {message}");
             }
             exit(code);
         }

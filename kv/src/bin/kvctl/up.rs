@@ -8,6 +8,7 @@ use kv::ctl::Failure;
 use kv::ctl::groups::{birth_of, leader_status};
 use kv::ctl::plan::{Plan, Server, Up};
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -28,13 +29,13 @@ const POLL: Duration = Duration::from_millis(100);
 /// Runs the cluster until SIGINT or SIGTERM.
 pub async fn up(up: &Up) -> Result<(), Failure> {
     let shutdown = ctrler::program::shutdown(false).map_err(Failure::no)?;
-    let dir = Disk::real(&up.data)?;
+    let dir = Disk::real(&up.data).map_err(at(&up.data))?;
     let _lock = dir.lock().map_err(|error| match error.kind() {
         std::io::ErrorKind::WouldBlock => Failure::no(format!(
             "{} is in use by another `kvctl up`",
             up.data.display()
         )),
-        _ => error.into(),
+        _ => at(&up.data)(error),
     })?;
     let plan = plan(up, &dir)?;
     let servers = plan.servers();
@@ -71,6 +72,11 @@ pub async fn up(up: &Up) -> Result<(), Failure> {
     result
 }
 
+/// The failure that a disk error at a path is.
+fn at(path: &Path) -> impl Fn(std::io::Error) -> Failure {
+    move |error| Failure::no(format!("{}: {error}", path.display()))
+}
+
 /// The plan of the directory; written down when it is new.
 fn plan(up: &Up, dir: &Disk) -> Result<Plan, Failure> {
     let path = dir.path(PLAN);
@@ -79,13 +85,13 @@ fn plan(up: &Up, dir: &Disk) -> Result<Plan, Failure> {
             Plan::parse(&bytes).map_err(|why| Failure::no(format!("{}: {why}", path.display())))?,
         ),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
-        Err(error) => return Err(error.into()),
+        Err(error) => return Err(at(&path)(error)),
     };
     let is_new = made.is_none();
     let plan = Plan::make(up, made).map_err(Failure::no)?;
     if is_new {
         let text = serde_json::to_vec_pretty(&plan).map_err(|e| Failure::no(e.to_string()))?;
-        dir.write_atomic(PLAN, &text)?;
+        dir.write_atomic(PLAN, &text).map_err(at(&path))?;
     }
     Ok(plan)
 }
