@@ -119,6 +119,37 @@ fn answers_and_exit_codes() {
     assert!(bench.is_object(), "{text}");
 }
 
+#[test]
+fn a_join_if_absent_brings_no_group_back() {
+    let Some(_turn) = turn() else { return };
+    let up = Up::start(2, 1, 1);
+    let group = |n: u16| format!("{n}=127.0.0.1:{}", up.ports.base + 10 * n + 1);
+    let (first, second) = (group(1), group(2));
+    let again = ["join", "--if-absent", &first, &second];
+    let said = up.kvctl(&again).ok();
+    assert_eq!(said.lines().count(), 2, "{said}");
+    assert_eq!(said.matches("has joined already").count(), 2, "{said}");
+
+    up.kvctl(&["leave", "2"]).ok();
+    let config = up.kvctl(&["query", "--json"]).ok();
+    let said = up.kvctl(&again).ok();
+    assert_eq!(said.lines().count(), 2, "{said}");
+    assert!(said.contains("group 1 has joined already\n"), "{said}");
+    assert!(
+        said.contains("group 2 left in configuration 2 and is not brought back"),
+        "{said}"
+    );
+    assert_eq!(
+        up.kvctl(&["query", "--json"]).ok(),
+        config,
+        "nothing changed"
+    );
+
+    up.kvctl(&["join", &second]).ok();
+    let said = up.kvctl(&again).ok();
+    assert_eq!(said.matches("has joined already").count(), 2, "{said}");
+}
+
 /// Outputs that take nothing: a full disk, and a pipe that nobody reads.
 fn deaf() -> [Stdio; 2] {
     let full = fs::OpenOptions::new().write(true).open("/dev/full");

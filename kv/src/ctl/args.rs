@@ -161,7 +161,8 @@ pub struct Join {
     /// A group: its number and its members' addresses, such as 3=10.0.0.1:7031,10.0.0.2:7031
     #[arg(required = true, value_name = "GID=HOST:PORT,…")]
     pub groups: Vec<GroupSpec>,
-    /// Succeed when a group has joined already (for scripts that run more than once)
+    /// Pass over groups that have ever joined: members, and those that left, which are not brought
+    /// back (for scripts that run more than once)
     #[arg(long, env = "KV_IF_ABSENT")]
     pub if_absent: bool,
 }

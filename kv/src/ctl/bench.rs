@@ -124,12 +124,7 @@ async fn work(client: Client, args: Bench, counts: Arc<Mutex<Counts>>, end: Inst
 }
 
 /// A line each second.
-async fn progress(
-    args: &Bench,
-    counts: &Mutex<Counts>,
-    end: Instant,
-    io: &mut Io<'_>,
-) {
+async fn progress(args: &Bench, counts: &Mutex<Counts>, end: Instant, io: &mut Io<'_>) {
     let mut before = (0, 0);
     for second in 1..=args.secs {
         let next = end - Duration::from_secs(args.secs - second);

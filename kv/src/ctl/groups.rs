@@ -23,10 +23,21 @@ pub(super) async fn join(
 ) -> Result<(), Failure> {
     let mut wanted = args.groups.clone();
     if args.if_absent {
-        let config = client.ctrlers().query(None, deadline).await?;
-        wanted.retain(|spec| !config.groups.contains_key(&spec.group));
-        for spec in args.groups.iter().filter(|spec| !wanted.contains(spec)) {
-            io.done(format_args!("group {} has joined already", spec.group));
+        let records = client.ctrlers().records(deadline).await?;
+        wanted.retain(|spec| !records.contains_key(&spec.group));
+        let known = args
+            .groups
+            .iter()
+            .filter_map(|spec| records.get_key_value(&spec.group));
+        for (group, record) in known {
+            match record.left {
+                None => io.done(format_args!("group {group} has joined already")),
+                // Somebody wanted it gone.
+                Some(left) => io.done(format_args!(
+                    "group {group} left in configuration {left} and is not brought back (without \
+                     --if-absent it is)"
+                )),
+            }
         }
         if wanted.is_empty() {
             return Ok(());
