@@ -3,7 +3,7 @@
 mod process;
 
 use process::cluster::{Up, kvctl};
-use process::{KV, KVCTL, Ports, bare, say, say_into, turn};
+use process::{KV, KVCTL, Ports, Running, bare, say, say_into, turn};
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
@@ -148,6 +148,61 @@ fn a_join_if_absent_brings_no_group_back() {
     up.kvctl(&["join", &second]).ok();
     let said = up.kvctl(&again).ok();
     assert_eq!(said.matches("has joined already").count(), 2, "{said}");
+}
+
+#[test]
+fn a_leave_waits_on_when_asked_again_and_ends_when_the_group_joins_again() {
+    let Some(_turn) = turn() else { return };
+    let up = Up::start(2, 1, 1);
+    let group = |n: u16| format!("{n}=127.0.0.1:{}", up.ports.base + 10 * n + 1);
+    let start = |args: &[&str]| {
+        let mut command = bare(KVCTL);
+        command.env("KV_CTRLERS", &up.ctrlers).args(args);
+        Running::start(command)
+    };
+    up.kvctl(&["put", "k", "v"]).ok();
+    // Nobody is there to take what the groups hold: this leave waits until it is killed.
+    let mut leave = start(&["leave", "1", "2"]);
+    leave.says("waiting for group 1: ");
+    leave.says("waiting for group 2: ");
+    drop(leave);
+    let config = up.kvctl(&["query", "--json"]).ok();
+    let mut both = start(&["leave", "1", "2"]);
+    both.says("waiting for group 1: ");
+    both.says("waiting for group 2: ");
+    let said = up.kvctl(&["leave", "2", "--no-wait"]).ok();
+    assert_eq!(said, "group 2 has left in configuration 2\n");
+    assert_eq!(
+        up.kvctl(&["query", "--json"]).ok(),
+        config,
+        "nothing changed"
+    );
+    let mut second = start(&["leave", "2"]);
+    second.says("waiting for group 2: ");
+
+    // Group 1 takes everything: group 2 is done, and whoever waits for group 1 waits in vain.
+    up.kvctl(&["join", &group(1)]).ok();
+    both.ends().fails(1, "group 1 has joined again meanwhile");
+    let done = "group 2 holds nothing any more and may be shut down\n";
+    assert!(second.ends().ok().ends_with(done));
+    assert_eq!(up.kvctl(&["get", "k"]).ok(), "v\n");
+    // The answer may be asked for afterwards too; and beside a group that does leave.
+    let again = up.kvctl(&["leave", "2"]).ok();
+    assert_eq!(
+        again,
+        format!("group 2 has left in configuration 2\n{done}")
+    );
+    let mut last = start(&["leave", "2", "1"]);
+    last.says("warning: no group remains");
+    last.says("waiting for group 1: ");
+    up.kvctl(&["join", &group(2)]).ok();
+    let said = last.ends().ok();
+    assert!(said.contains("left in configuration 4\n"), "{said}");
+    assert!(said.contains("group 1 holds nothing"), "{said}");
+    // A group that never joined is refused, and so is the whole.
+    up.kvctl(&["leave", "2", "7"])
+        .fails(1, "group 7 is not a member");
+    assert!(up.kvctl(&["query"]).ok().contains("group 2  10 shards"));
 }
 
 /// Outputs that take nothing: a full disk, and a pipe that nobody reads.

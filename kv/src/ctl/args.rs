@@ -65,7 +65,8 @@ pub enum Command {
     Cas(With<Cas>),
     /// Add replica groups, each with the addresses of its members
     Join(With<Join>),
-    /// Remove replica groups and wait until they have handed over everything
+    /// Remove replica groups and wait until they have handed over everything; for groups that have
+    /// left, only wait. Exit code 1 when one joins again meanwhile
     Leave(With<Leave>),
     /// Give a shard to a group and keep it there
     Move(With<Move>),

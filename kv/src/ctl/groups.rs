@@ -130,20 +130,32 @@ pub(super) async fn leave(
     io: &mut Io<'_>,
 ) -> Result<(), Failure> {
     let ctrlers = client.ctrlers();
-    let before = ctrlers.query(None, deadline).await?;
-    if !before.groups.is_empty() && before.groups.keys().all(|g| args.groups.contains(g)) {
-        io.note(format_args!(
-            "warning: no group remains. Nothing is lost: the shards stay where they are and are \
-             served by nobody, until another group joins and takes them. Until then this leave \
-             cannot complete, and the groups must not be shut down for good."
-        ));
+    // A leave that was broken off, or whose answer was lost: what is left to do is to wait.
+    let mut members = Vec::new();
+    for group in &args.groups {
+        match ctrlers.record(*group, deadline).await? {
+            Some(Record {
+                left: Some(left), ..
+            }) => io.done(format_args!(
+                "group {group} has left in configuration {left}"
+            )),
+            _ => members.push(*group),
+        }
     }
-    let num = ctrlers.leave(args.groups.clone(), deadline).await?;
-    io.done(format_args!("left in configuration {num}"));
+    if !members.is_empty() {
+        let before = ctrlers.query(None, deadline).await?;
+        if !before.groups.is_empty() && before.groups.keys().all(|g| members.contains(g)) {
+            io.note(
+                "warning: no group remains. Nothing is lost: the shards stay where they are and \
+                 are served by nobody, until another group joins and takes them. Until then this \
+                 leave cannot complete, and the groups must not be shut down for good.",
+            );
+        }
+        let num = ctrlers.leave(members, deadline).await?;
+        io.done(format_args!("left in configuration {num}"));
+    }
     if args.no_wait {
-        io.note(format_args!(
-            "not waiting: `kvctl status` shows when the groups hold nothing any more"
-        ));
+        io.note("not waiting: `kvctl status` shows when the groups hold nothing any more");
         return Ok(());
     }
     let mut waiting = args.groups.clone();
@@ -157,6 +169,12 @@ pub(super) async fn leave(
                         "group {group} holds nothing any more and may be shut down"
                     ));
                     continue;
+                }
+                Ok(Some(Record { left: None, .. })) => {
+                    return Err(Failure::no(format!(
+                        "group {group} has joined again meanwhile: it is a member, and must not \
+                         be shut down"
+                    )));
                 }
                 Ok(Some(record)) => owes(group, &record).await,
                 // The controllers keep the record of every group that ever joined.

@@ -246,6 +246,60 @@ pub fn say_into(mut command: Command, stdin: &[u8], out: Option<Stdio>) -> Said 
     said
 }
 
+/// A program that runs while the test does something else; killed when dropped.
+pub struct Running {
+    child: Child,
+    err: PathBuf,
+    dir: TempDir,
+}
+
+impl Running {
+    pub fn start(mut command: Command) -> Running {
+        let dir = TempDir::new();
+        let err = dir.path().join("err");
+        let make = |path: PathBuf| fs::File::create(path).expect("a file for output");
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(make(dir.path().join("out")))
+            .stderr(make(err.clone()))
+            .spawn()
+            .expect("the program starts");
+        Running { child, err, dir }
+    }
+
+    /// Waits until standard error has `part`. The program must not end before.
+    pub fn says(&mut self, part: &str) {
+        until(part, Duration::from_secs(20), || {
+            let ended = self.child.try_wait().expect("waiting for a child");
+            let said = text_of(&self.err);
+            let has = said.contains(part);
+            assert!(has || ended.is_none(), "{ended:?} without {part:?}: {said}");
+            has.then_some(())
+        });
+    }
+
+    /// Its end, which must come within 20 s.
+    pub fn ends(mut self) -> Said {
+        let since = Instant::now();
+        let ended = ended_within(&mut self.child, Duration::from_secs(20));
+        let said = Said {
+            code: ended.and_then(|status| status.code()),
+            out: fs::read(self.dir.path().join("out")).expect("its output"),
+            err: text_of(&self.err),
+            took: since.elapsed(),
+        };
+        assert!(ended.is_some(), "did not end: {said:?}");
+        said
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
 /// One server, started by hand.
 pub struct Server {
     pub name: String,
