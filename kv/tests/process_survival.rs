@@ -8,7 +8,8 @@ mod process;
 
 use process::cluster::Up;
 use process::load::{Done, Load};
-use process::{runs, signal, turn, until};
+use process::{KVCTL, Ports, TempDir, runs, signal, turn, until};
+use std::fs;
 use std::time::{Duration, Instant};
 
 const SHARDS: u32 = 10;
@@ -139,6 +140,58 @@ fn children_end_with_a_killed_parent_and_a_second_up_is_refused() {
     });
     eprintln!("children ended {:?} after their parent", since.elapsed());
     up.again();
+}
+
+/// Kills a server and waits until `up` says `part`.
+fn kill_and_hear(up: &Up, name: &str, part: &str) {
+    signal("KILL", &[up.pids()[name]]);
+    until(part, PATIENT, || up.said().contains(part).then_some(()));
+}
+
+#[test]
+fn servers_start_again_after_the_program_was_replaced() {
+    let Some(_turn) = turn() else { return };
+    let dir = TempDir::new();
+    let program = dir.path().join("kvctl");
+    fs::copy(KVCTL, &program).expect("a copy of the program");
+    let mut up = Up::start_as(&program, 1, 3, 1);
+    up.kvctl(&["put", "k", "v"]).ok();
+    // As a build or a package does it: another file under the same name, and then none.
+    fs::write(dir.path().join("new"), "not this program").expect("another program");
+    fs::rename(dir.path().join("new"), &program).expect("it is replaced");
+    kill_and_hear(&up, "kv-1-1", "kv-1-1 runs again");
+    fs::remove_file(&program).expect("it is removed");
+    kill_and_hear(&up, "kv-1-2", "kv-1-2 runs again");
+    assert_eq!(up.kvctl(&["get", "k"]).ok(), "v\n");
+    signal("TERM", &[up.pid()]);
+    let status = up.ended_within(PATIENT).expect("`up` ends");
+    assert!(status.success(), "{status}: {}", up.said());
+}
+
+#[test]
+fn a_start_that_fails_is_tried_again_unless_it_is_the_first() {
+    let Some(_turn) = turn() else { return };
+    let up = Up::start(1, 3, 1);
+    up.kvctl(&["put", "k", "v"]).ok();
+    let log = up.data().join("kv-1-1.log");
+    fs::remove_file(&log).expect("a log");
+    fs::create_dir(&log).expect("a directory in its place");
+    kill_and_hear(&up, "kv-1-1", "cannot start kv-1-1 again: ");
+    until("a second attempt", PATIENT, || {
+        (up.said().matches("cannot start kv-1-1 again: ").count() >= 2).then_some(())
+    });
+    assert_eq!(up.kvctl(&["get", "k"]).ok(), "v\n", "the others serve");
+    fs::remove_dir(&log).expect("the directory goes");
+    until("it runs again", PATIENT, || {
+        up.said().contains("kv-1-1 runs again").then_some(())
+    });
+
+    let ports = Ports::find();
+    let dir = TempDir::new();
+    fs::create_dir(dir.path().join("ctrler-1.log")).expect("a directory in its place");
+    let (data, port) = (dir.path().display(), ports.base);
+    let first = up.kvctl(&["up", &format!("--data={data}"), &format!("--port={port}")]);
+    first.fails(1, "cannot start ctrler-1: ");
 }
 
 #[test]

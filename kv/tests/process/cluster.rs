@@ -18,6 +18,7 @@ pub fn kvctl(ctrlers: &str, args: &[&str], stdin: &[u8]) -> Said {
 /// A cluster that `kvctl up` runs.
 pub struct Up {
     child: Option<Child>,
+    program: PathBuf,
     flags: Vec<String>,
     /// What it printed, per start.
     outs: Vec<PathBuf>,
@@ -29,6 +30,11 @@ pub struct Up {
 impl Up {
     /// Starts it and waits until it is ready.
     pub fn start(groups: u16, replicas: u16, ctrlers: u16) -> Up {
+        Up::start_as(Path::new(KVCTL), groups, replicas, ctrlers)
+    }
+
+    /// The same with another file of the program.
+    pub fn start_as(program: &Path, groups: u16, replicas: u16, ctrlers: u16) -> Up {
         let ports = Ports::find();
         let addresses: Vec<String> = (0..ctrlers)
             .map(|n| format!("127.0.0.1:{}", ports.base + n))
@@ -42,6 +48,7 @@ impl Up {
         let flags = flags.map(|(flag, value)| format!("{flag}={value}"));
         let mut up = Up {
             child: None,
+            program: program.to_path_buf(),
             flags: flags.to_vec(),
             outs: Vec::new(),
             ctrlers: addresses.join(","),
@@ -60,7 +67,7 @@ impl Up {
             let file = fs::OpenOptions::new().create(true).append(true).open(&out);
             file.expect("a file for its output")
         };
-        let child = bare(KVCTL)
+        let child = bare(self.program.to_str().expect("a plain path"))
             .arg("up")
             .arg("--data")
             .arg(self.data())

@@ -29,11 +29,13 @@ pub enum News {
     Started(usize, u32),
     /// To be printed.
     Said(String),
-    /// The child cannot be started at all.
+    /// The child could not be started the first time.
     Failed(String),
 }
 
-/// Starts a server and keeps it running until `stop` is dropped; then stops it.
+/// Starts a server and keeps it running until `stop` is dropped; then stops it. A first start that
+/// fails ends it. Once the server has run, what is in the way of a start may pass (a full disk, no
+/// more processes), and the others run on meanwhile: it is told and tried again.
 pub async fn watch(
     number: usize,
     server: Server,
@@ -42,39 +44,44 @@ pub async fn watch(
     mut stop: tokio::sync::oneshot::Receiver<()>,
 ) {
     let mut pause = BACKOFF.0;
+    let mut ran = false;
     loop {
-        let mut child = match start(&server, &dir) {
-            Ok(child) => child,
+        let what = match start(&server, &dir) {
+            Ok(mut child) => {
+                ran = true;
+                // Waiting for a child closes its standard input, so it is held here.
+                let stdin = child.stdin.take();
+                let pid = child.id().unwrap_or(0);
+                let _ = news.send(News::Started(number, pid)).await;
+                let since = now();
+                let ended = tokio::select! {
+                    biased;
+                    _ = &mut stop => {
+                        drop(stdin);
+                        end(child, &server.name, &news).await;
+                        return;
+                    }
+                    ended = run(&mut child, &server.name, &dir) => ended,
+                };
+                if since.elapsed() >= HEALTHY {
+                    pause = BACKOFF.0;
+                }
+                obituary(&server, pid, ended, &dir, pause)
+            }
+            Err(error) if ran => {
+                let ms = pause.as_millis();
+                format!(
+                    "cannot start {} again: {error}; trying again in {ms} ms",
+                    server.name
+                )
+            }
             Err(error) => {
-                let _ = news
-                    .send(News::Failed(format!(
-                        "cannot start {}: {error}",
-                        server.name
-                    )))
-                    .await;
+                let why = format!("cannot start {}: {error}", server.name);
+                let _ = news.send(News::Failed(why)).await;
                 return;
             }
         };
-        // Waiting for a child closes its standard input, so it is held here.
-        let stdin = child.stdin.take();
-        let pid = child.id().unwrap_or(0);
-        let _ = news.send(News::Started(number, pid)).await;
-        let since = now();
-        let ended = tokio::select! {
-            biased;
-            _ = &mut stop => {
-                drop(stdin);
-                end(child, &server.name, &news).await;
-                return;
-            }
-            ended = run(&mut child, &server.name, &dir) => ended,
-        };
-        if since.elapsed() >= HEALTHY {
-            pause = BACKOFF.0;
-        }
-        let _ = news
-            .send(News::Said(obituary(&server, pid, ended, &dir, pause)))
-            .await;
+        let _ = news.send(News::Said(what)).await;
         tokio::select! {
             biased;
             _ = &mut stop => return,
@@ -84,9 +91,18 @@ pub async fn watch(
     }
 }
 
+/// This program's file. When it was replaced meanwhile its path names nothing ("… (deleted)") or
+/// another version; under this name Linux has the one that runs.
+fn program() -> io::Result<PathBuf> {
+    if cfg!(target_os = "linux") {
+        return Ok("/proc/self/exe".into());
+    }
+    std::env::current_exe()
+}
+
 fn start(server: &Server, dir: &Disk) -> io::Result<Child> {
     shorten(dir, &log(&server.name))?;
-    let mut command = Command::new(std::env::current_exe()?);
+    let mut command = Command::new(program()?);
     command
         .args(&server.args)
         .arg("--data")
@@ -101,7 +117,7 @@ fn start(server: &Server, dir: &Disk) -> io::Result<Child> {
         .kill_on_drop(true);
     // Ctrl-C in the terminal is for this process, which then stops its children in its own way.
     #[cfg(unix)]
-    command.process_group(0);
+    command.process_group(0).arg0("kvctl");
     command.spawn()
 }
 
