@@ -8,8 +8,10 @@ mod process;
 
 use process::cluster::Up;
 use process::load::{Done, Load};
-use process::{KVCTL, Ports, TempDir, runs, signal, turn, until};
+use process::{KVCTL, Ports, Running, TempDir, bare, runs, say, signal, turn, until};
 use std::fs;
+use std::net::TcpListener;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 const SHARDS: u32 = 10;
@@ -130,6 +132,10 @@ fn children_end_with_a_killed_parent_and_a_second_up_is_refused() {
     let port = format!("--port={}", up.ports.base);
     let second = up.kvctl(&["up", "--data", &other, &port]);
     second.fails(1, "choose other ports with --port");
+    assert!(
+        !Path::new(&other).exists(),
+        "a refused first run left something"
+    );
 
     let children: Vec<u32> = up.pids().into_values().collect();
     let since = Instant::now();
@@ -140,6 +146,40 @@ fn children_end_with_a_killed_parent_and_a_second_up_is_refused() {
     });
     eprintln!("children ended {:?} after their parent", since.elapsed());
     up.again();
+}
+
+#[test]
+fn a_first_run_that_is_refused_leaves_nothing_behind() {
+    let Some(_turn) = turn() else { return };
+    let (ports, dir) = (Ports::find(), TempDir::new());
+    let data = format!("--data={}", dir.path().join("a/data").display());
+    let run = |port: u16| {
+        let mut command = bare(KVCTL);
+        command.args([
+            "up",
+            "--groups=1",
+            "--ctrlers=1",
+            &data,
+            &format!("--port={port}"),
+        ]);
+        command
+    };
+    let taken = TcpListener::bind(("127.0.0.1", ports.base + 13)).expect("a free port");
+    say(run(ports.base), b"").fails(1, &format!("127.0.0.1:{} for kv-1-3", ports.base + 13));
+    say(run(65_530), b"").fails(1, "the last server would need port 65543");
+    let left = fs::read_dir(dir.path()).expect("a directory").count();
+    assert_eq!(left, 0, "a refused first run left something");
+    // A directory without a plan stays as it is as well.
+    let made = dir.path().join("a/data");
+    fs::create_dir_all(&made).expect("a directory");
+    say(run(ports.base), b"").fails(1, "cannot listen on");
+    assert_eq!(fs::read_dir(&made).expect("a directory").count(), 0);
+    // So another port is as good as at first, and from then on it is the directory's.
+    let mut up = Running::start(run(ports.base + 20));
+    up.prints("\nready\n");
+    drop(up);
+    drop(taken);
+    say(run(ports.base), b"").fails(1, "was made with --port");
 }
 
 /// Kills a server and waits until `up` says `part`.

@@ -249,29 +249,36 @@ pub fn say_into(mut command: Command, stdin: &[u8], out: Option<Stdio>) -> Said 
 /// A program that runs while the test does something else; killed when dropped.
 pub struct Running {
     child: Child,
-    err: PathBuf,
     dir: TempDir,
 }
 
 impl Running {
     pub fn start(mut command: Command) -> Running {
         let dir = TempDir::new();
-        let err = dir.path().join("err");
-        let make = |path: PathBuf| fs::File::create(path).expect("a file for output");
+        let make = |name: &str| fs::File::create(dir.path().join(name)).expect("a file");
         let child = command
             .stdin(Stdio::null())
-            .stdout(make(dir.path().join("out")))
-            .stderr(make(err.clone()))
+            .stdout(make("out"))
+            .stderr(make("err"))
             .spawn()
             .expect("the program starts");
-        Running { child, err, dir }
+        Running { child, dir }
     }
 
     /// Waits until standard error has `part`. The program must not end before.
     pub fn says(&mut self, part: &str) {
-        until(part, Duration::from_secs(20), || {
+        self.has("err", part);
+    }
+
+    /// The same of standard output.
+    pub fn prints(&mut self, part: &str) {
+        self.has("out", part);
+    }
+
+    fn has(&mut self, file: &str, part: &str) {
+        until(part, Duration::from_secs(40), || {
             let ended = self.child.try_wait().expect("waiting for a child");
-            let said = text_of(&self.err);
+            let said = text_of(&self.dir.path().join(file));
             let has = said.contains(part);
             assert!(has || ended.is_none(), "{ended:?} without {part:?}: {said}");
             has.then_some(())
@@ -285,7 +292,7 @@ impl Running {
         let said = Said {
             code: ended.and_then(|status| status.code()),
             out: fs::read(self.dir.path().join("out")).expect("its output"),
-            err: text_of(&self.err),
+            err: text_of(&self.dir.path().join("err")),
             took: since.elapsed(),
         };
         assert!(ended.is_some(), "did not end: {said:?}");

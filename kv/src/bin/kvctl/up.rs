@@ -29,6 +29,12 @@ const POLL: Duration = Duration::from_millis(100);
 /// Runs the cluster until SIGINT or SIGTERM.
 pub async fn up(up: &Up) -> Result<(), Failure> {
     let shutdown = ctrler::program::shutdown(false).map_err(Failure::no)?;
+    // Where nothing is made yet a refusal leaves nothing behind: not the directory, and not a plan
+    // that would hold the next try to the ports of this one.
+    if !up.data.join(PLAN).exists() {
+        let plan = Plan::make(up, None).map_err(Failure::no)?;
+        check_ports(&plan.servers()).await?;
+    }
     let dir = Disk::real(&up.data).map_err(at(&up.data))?;
     let _lock = dir.lock().map_err(|error| match error.kind() {
         std::io::ErrorKind::WouldBlock => Failure::no(format!(
@@ -96,7 +102,7 @@ fn plan(up: &Up, dir: &Disk) -> Result<Plan, Failure> {
     Ok(plan)
 }
 
-/// A port that is taken is said before anything is started.
+/// Every port that is taken is named before anything is started.
 async fn check_ports(servers: &[Server]) -> Result<(), Failure> {
     let mut taken = Vec::new();
     for server in servers {
@@ -108,8 +114,8 @@ async fn check_ports(servers: &[Server]) -> Result<(), Failure> {
         return Ok(());
     }
     Err(Failure::no(format!(
-        "cannot listen on\n  {}\nchoose other ports with --port (and another --data directory), or \
-         stop what uses them",
+        "cannot listen on\n  {}\nstop what uses them; or choose other ports with --port, for a directory that is \
+         made already with another --data too",
         taken.join("\n  ")
     )))
 }
