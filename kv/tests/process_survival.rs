@@ -6,12 +6,14 @@
 
 mod process;
 
-use process::cluster::Up;
+use process::cluster::{Up, kvctl};
 use process::load::{Done, Load};
-use process::{KVCTL, Ports, Running, TempDir, bare, runs, say, signal, turn, until};
+use process::{KVCTL, Ports, Running, TempDir, bare, ended_within, runs, say, signal, turn, until};
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::path::Path;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 const SHARDS: u32 = 10;
@@ -180,6 +182,45 @@ fn a_first_run_that_is_refused_leaves_nothing_behind() {
     drop(up);
     drop(taken);
     say(run(ports.base), b"").fails(1, "was made with --port");
+}
+
+#[test]
+fn a_cluster_goes_on_when_nobody_reads_what_it_says() {
+    let Some(_turn) = turn() else { return };
+    let (ports, dir) = (Ports::find(), TempDir::new());
+    let ctrler = format!("127.0.0.1:{}", ports.base);
+    let mut command = bare(KVCTL);
+    command.args(["up", "--groups=1", "--replicas=1", "--ctrlers=1"]);
+    command.arg(format!("--data={}", dir.path().join("data").display()));
+    command.arg(format!("--port={}", ports.base));
+    let (reader, pipe) = std::io::pipe().expect("a pipe");
+    // As `kvctl up | head -1` does.
+    let mut up = command
+        .stdin(Stdio::null())
+        .stdout(pipe)
+        .spawn()
+        .expect("kvctl starts");
+    drop(command);
+    let mut line = String::new();
+    let mut reader = BufReader::new(reader);
+    let read = reader.read_line(&mut line);
+    drop(reader);
+    let put = kvctl(&ctrler, &["put", "k", "v", "--timeout=30"], b"");
+    let got = kvctl(&ctrler, &["get", "k"], b"");
+    signal("TERM", &[up.id()]);
+    let status = ended_within(&mut up, PATIENT);
+    let _ = up.kill();
+    assert!(read.is_ok() && line.starts_with("SERVER"), "{line}");
+    put.ok();
+    assert_eq!(got.ok(), "v\n");
+    assert!(status.is_some_and(|s| s.success()), "{status:?}");
+    for name in ["ctrler-1", "kv-1-1"] {
+        let log = process::text_of(&dir.path().join(format!("data/{name}.log")));
+        assert!(
+            log.contains("stopping"),
+            "{name} was not stopped cleanly: {log}"
+        );
+    }
 }
 
 /// Kills a server and waits until `up` says `part`.

@@ -8,6 +8,8 @@ use kv::ctl::Failure;
 use kv::ctl::groups::{birth_of, leader_status};
 use kv::ctl::plan::{Plan, Server, Up};
 use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,6 +27,12 @@ const QUESTION: Duration = Duration::from_secs(5);
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How often it is looked again.
 const POLL: Duration = Duration::from_millis(100);
+
+/// Prints a line. Nobody has to read it: with standard output closed (`kvctl up | head`) or full
+/// the cluster runs on.
+fn say(line: impl Display) {
+    let _ = writeln!(std::io::stdout(), "{line}");
+}
 
 /// Runs the cluster until SIGINT or SIGTERM.
 pub async fn up(up: &Up) -> Result<(), Failure> {
@@ -62,18 +70,21 @@ pub async fn up(up: &Up) -> Result<(), Failure> {
         () = shutdown => Ok(()),
         failed = live(&plan, &servers, &dir, &mut news) => Err(failed),
     };
-    println!("stopping");
+    say("stopping");
     drop(stops);
     while let Some(said) = news.recv().await {
         if let News::Said(text) = said {
-            println!("{text}");
+            say(text);
         }
     }
     for watcher in watchers {
         let _ = watcher.await;
     }
     if result.is_ok() {
-        println!("stopped; the data are in {}", up.data.display());
+        say(format_args!(
+            "stopped; the data are in {}",
+            up.data.display()
+        ));
     }
     result
 }
@@ -114,8 +125,8 @@ async fn check_ports(servers: &[Server]) -> Result<(), Failure> {
         return Ok(());
     }
     Err(Failure::no(format!(
-        "cannot listen on\n  {}\nstop what uses them; or choose other ports with --port, for a directory that is \
-         made already with another --data too",
+        "cannot listen on\n  {}\nstop what uses them, or choose other ports with --port (a directory \
+         that is made keeps its own: then another --data too)",
         taken.join("\n  ")
     )))
 }
@@ -137,11 +148,11 @@ async fn live(
             event = news.recv() => match event {
                 None => return Failure::no("no server can be started"),
                 Some(News::Failed(why)) => return Failure::no(why),
-                Some(News::Said(text)) => println!("{text}"),
+                Some(News::Said(text)) => say(text),
                 Some(News::Started(number, pid)) => {
                     let again = pids.insert(number, pid).is_some();
                     if again {
-                        println!("{} runs again (pid {pid})", servers[number].name);
+                        say(format_args!("{} runs again (pid {pid})", servers[number].name));
                     }
                     if !shown && pids.len() == servers.len() {
                         shown = true;
@@ -154,7 +165,7 @@ async fn live(
                     return failure;
                 }
                 is_ready = true;
-                println!("\nready");
+                say("\nready");
                 say_how(plan);
             }
         }
@@ -162,19 +173,19 @@ async fn live(
 }
 
 fn show(servers: &[Server], pids: &BTreeMap<usize, u32>, dir: &Disk) {
-    println!(
+    say(format_args!(
         "{:<10}  {:<21}  {:>7}  DATA (log: NAME.log beside it)",
         "SERVER", "ADDRESS", "PID"
-    );
+    ));
     for (number, server) in servers.iter().enumerate() {
         let pid = pids.get(&number).copied().unwrap_or(0);
         let data = dir.path(&server.name);
-        println!(
+        say(format_args!(
             "{:<10}  {:<21}  {pid:>7}  {}",
             server.name,
             server.address,
             data.display()
-        );
+        ));
     }
 }
 
@@ -184,10 +195,10 @@ fn say_how(plan: &Plan) {
         true => String::new(),
         false => format!("  export KV_CTRLERS={ctrlers}\n"),
     };
-    println!(
+    say(format_args!(
         "In another shell:\n{set}  kvctl put greeting hello\n  kvctl get greeting\n  kvctl status\n\
          Ctrl-C stops the cluster; the same command starts it again with its data."
-    );
+    ));
 }
 
 /// Waits until the cluster is born and joins the groups that never were members; then waits until
@@ -201,7 +212,7 @@ async fn join(plan: Plan) -> Result<(), Failure> {
             Err(error) => error,
         };
         if world::clock::now() > patience {
-            println!("waiting for the controllers: {why}");
+            say(format_args!("waiting for the controllers: {why}"));
         }
         tokio::time::sleep(POLL).await;
     };
@@ -209,7 +220,7 @@ async fn join(plan: Plan) -> Result<(), Failure> {
     let known = loop {
         match client.records(QUESTION).await {
             Ok(records) => break records,
-            Err(error) => println!("waiting for the controllers: {error}"),
+            Err(error) => say(format_args!("waiting for the controllers: {error}")),
         }
     };
     let mut groups = BTreeMap::new();
@@ -220,7 +231,7 @@ async fn join(plan: Plan) -> Result<(), Failure> {
         let birth = loop {
             match birth_of(&spec, PATIENCE).await {
                 Ok(birth) => break birth,
-                Err(failure) => println!("waiting: {}", failure.message),
+                Err(failure) => say(format_args!("waiting: {}", failure.message)),
             }
         };
         groups.insert(
@@ -236,14 +247,14 @@ async fn join(plan: Plan) -> Result<(), Failure> {
             match client.join(groups.clone(), QUESTION).await {
                 Ok(_) => break,
                 Err(ctrler::client::ClientError::Invalid(why)) => return Err(Failure::no(why)),
-                Err(error) => println!("waiting for the controllers: {error}"),
+                Err(error) => say(format_args!("waiting for the controllers: {error}")),
             }
         }
     }
     let config = loop {
         match client.query(None, QUESTION).await {
             Ok(config) => break config,
-            Err(error) => println!("waiting for the controllers: {error}"),
+            Err(error) => say(format_args!("waiting for the controllers: {error}")),
         }
     };
     for (group, info) in &config.groups {
@@ -256,7 +267,7 @@ async fn join(plan: Plan) -> Result<(), Failure> {
             }
             if !said && world::clock::now() > patience {
                 said = true;
-                println!("waiting for group {group} to take its shards");
+                say(format_args!("waiting for group {group} to take its shards"));
             }
             tokio::time::sleep(POLL).await;
         }
