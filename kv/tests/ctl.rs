@@ -1,12 +1,18 @@
-//! kvctl without a cluster: its arguments, its plan of a cluster, its histogram.
+//! kvctl without a cluster: its arguments, its plan of a cluster, its joins, its histogram.
 
+use bytes::Bytes;
 use clap::{CommandFactory, FromArgMatches, Parser};
+use ctrler::config::{Group, GroupId, Record};
+use ctrler::program::client_hello;
 use kv::ctl::args::{Command, Common, DEFAULT_CTRLERS, GroupSpec};
 use kv::ctl::data::read_stdin;
 use kv::ctl::histogram::Histogram;
 use kv::ctl::plan::{Plan, Up};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use world::net::{BoxFuture, Hello, Limits, Server, Service};
 
 #[derive(Parser)]
 #[command(name = "kvctl")]
@@ -108,6 +114,138 @@ fn a_dash_reads_standard_input_once() {
     let mut put = parse(&["put", "k", "--v"]).expect("well-formed").command;
     read_stdin(&mut put.values(), &mut &b"x"[..]).expect("nothing to read");
     assert_eq!(*put.values()[0], "--v");
+}
+
+/// A controller that makes joins, and says of those of its first session that it cannot know.
+struct Doubtful {
+    records: Mutex<Records>,
+    /// The groups that it was asked to join, by session.
+    asked: Mutex<BTreeMap<u64, Vec<GroupId>>>,
+    lose: Lose,
+}
+
+type Records = BTreeMap<GroupId, Record>;
+
+#[derive(Clone, Copy, PartialEq)]
+enum Lose {
+    Nothing,
+    /// The answers of the first session.
+    Answers,
+    /// Those, and its join is made just before the next one arrives.
+    AnswersOfLateJoins,
+}
+
+fn member(id: GroupId, servers: &[&str]) -> (GroupId, Record) {
+    let group = Group {
+        servers: servers.iter().map(|s| s.to_string()).collect(),
+        birth: u128::from(id),
+    };
+    let record = Record {
+        group,
+        settled: 0,
+        holds: false,
+        left: None,
+    };
+    (id, record)
+}
+
+impl Doubtful {
+    fn join(&self, session: u64, groups: BTreeMap<GroupId, Group>) -> ctrler::api::Response {
+        use ctrler::api::Response;
+        let (mut records, mut asked) = (self.records.lock().unwrap(), self.asked.lock().unwrap());
+        let ids: Vec<GroupId> = groups.keys().copied().collect();
+        let new = ids.iter().map(|id| member(*id, &["a:1"]));
+        let is_first = asked.insert(session, ids.clone()).is_none();
+        match (session, self.lose) {
+            (1, Lose::Answers) if is_first => records.extend(new.clone()),
+            (2, Lose::AnswersOfLateJoins) => records.extend(new.clone()),
+            _ => {}
+        }
+        if session == 1 && self.lose != Lose::Nothing {
+            return Response::Unknown;
+        }
+        if let Some(group) = ids.iter().find(|group| records.contains_key(group)) {
+            return Response::Invalid(format!("group {group} is a member already"));
+        }
+        if groups.values().any(|group| group.servers.is_empty()) {
+            return Response::Invalid("a group without servers".into());
+        }
+        records.extend(new);
+        Response::Done(1)
+    }
+}
+
+impl Service for Doubtful {
+    fn welcome(&self, _: &Hello) -> Result<Hello, String> {
+        Ok(Hello {
+            group: Some(0),
+            node: 1,
+            ..client_hello()
+        })
+    }
+
+    fn mail(&self, _: &Hello, _: u8, _: Bytes) {}
+
+    fn call(&self, _: &Hello, _: u8, _: Duration, body: Bytes) -> BoxFuture<Bytes> {
+        use ctrler::api::{Change, Request, Response};
+        let answer = match postcard::from_bytes(&body).expect("a request") {
+            Request::Open => Response::Session(self.asked.lock().unwrap().len() as u64 + 1),
+            Request::Write(seq, Change::Join(groups)) => self.join(seq.session, groups),
+            Request::Records => Response::Records(self.records.lock().unwrap().clone()),
+            other => panic!("{other:?}"),
+        };
+        let answer = postcard::to_stdvec(&answer).expect("an answer");
+        Box::pin(async move { answer.into() })
+    }
+}
+
+/// Asks for groups 1 and 2 where `known` have joined. The outcome, and what was asked by session.
+async fn join_surely(
+    known: &[GroupId],
+    lose: Lose,
+    servers: &[&str],
+) -> (Result<(), String>, Vec<Vec<GroupId>>) {
+    let server = Server::bind("127.0.0.1:0", Limits::default()).await;
+    let server = server.expect("a port");
+    let address = server.local_addr().to_string();
+    let service = Arc::new(Doubtful {
+        records: Mutex::new(known.iter().map(|id| member(*id, servers)).collect()),
+        asked: Mutex::default(),
+        lose,
+    });
+    tokio::spawn(server.serve(service.clone()));
+    let client = ctrler::client::Client::new(vec![address], Arc::new(client_hello));
+    let groups = [1, 2].map(|id| (id, member(id, servers).1.group));
+    let question = Duration::from_millis(300);
+    let outcome = kv::ctl::groups::join_surely(&client, groups.into(), question, |_| {}).await;
+    let asked = service.asked.lock().unwrap().values().cloned().collect();
+    (outcome.map_err(|failure| failure.message), asked)
+}
+
+#[test]
+fn a_join_whose_answer_was_lost_is_not_refused() {
+    world::testing::block_on_test(async {
+        let both = vec![1, 2];
+        let (outcome, asked) = join_surely(&[], Lose::Nothing, &["a:1"]).await;
+        assert_eq!((outcome, asked), (Ok(()), vec![both.clone()]));
+        // It was made: nothing is left to ask for.
+        let (outcome, asked) = join_surely(&[], Lose::Answers, &["a:1"]).await;
+        assert_eq!((outcome, asked), (Ok(()), vec![both.clone()]));
+        // It was not made yet when that was looked at, and the next one was refused.
+        let (outcome, asked) = join_surely(&[], Lose::AnswersOfLateJoins, &["a:1"]).await;
+        assert_eq!((outcome, asked), (Ok(()), vec![both.clone(), both.clone()]));
+        // Somebody else has joined one of them meanwhile: the other one is left.
+        let (outcome, asked) = join_surely(&[1], Lose::Nothing, &["a:1"]).await;
+        assert_eq!(
+            (outcome, asked),
+            (Ok(()), vec![vec![2]]),
+            "the last of one session"
+        );
+        // What is refused for another reason is refused.
+        let (outcome, asked) = join_surely(&[], Lose::Nothing, &[]).await;
+        assert!(outcome.is_err_and(|why| why.contains("without servers")));
+        assert_eq!(asked, vec![both]);
+    });
 }
 
 fn up() -> Up {

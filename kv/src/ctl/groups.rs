@@ -64,6 +64,40 @@ pub(super) async fn join(
     Ok(())
 }
 
+/// Joins groups, asking again until they have joined. The answer of a join that was made may be lost,
+/// and the next one is refused then: whatever the controllers have a record of by that time is done
+/// (also when it left since). `question` is the time for one question; `say` hears why it takes longer.
+///
+/// Fails with [`exit::NO`](super::exit::NO) when the controllers refuse groups that never joined.
+pub async fn join_surely(
+    ctrlers: &ctrler::client::Client,
+    mut groups: BTreeMap<GroupId, Group>,
+    question: Duration,
+    say: impl Fn(&str),
+) -> Result<(), Failure> {
+    while !groups.is_empty() {
+        let Err(error) = ctrlers.join(groups.clone(), question).await else {
+            break;
+        };
+        let records = loop {
+            match ctrlers.records(question).await {
+                Ok(records) => break records,
+                Err(error) => say(&format!("waiting for the controllers: {error}")),
+            }
+        };
+        let wanted = groups.len();
+        groups.retain(|group, _| !records.contains_key(group));
+        match error {
+            ctrler::client::ClientError::Invalid(why) if groups.len() == wanted => {
+                return Err(Failure::no(why));
+            }
+            ctrler::client::ClientError::Invalid(_) => {}
+            error => say(&format!("waiting for the controllers: {error}")),
+        }
+    }
+    Ok(())
+}
+
 /// The birth id of a group, which every member knows once the group's first entry is committed.
 /// Waits for that until the deadline.
 pub async fn birth_of(spec: &GroupSpec, deadline: Duration) -> Result<u128, Failure> {

@@ -5,7 +5,7 @@ use ctrler::client::Client;
 use ctrler::config::Group;
 use kv::client::router::client_hello;
 use kv::ctl::Failure;
-use kv::ctl::groups::{birth_of, leader_status};
+use kv::ctl::groups::{birth_of, join_surely, leader_status};
 use kv::ctl::plan::{Plan, Server, Up};
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -242,15 +242,7 @@ async fn join(plan: Plan) -> Result<(), Failure> {
             },
         );
     }
-    if !groups.is_empty() {
-        loop {
-            match client.join(groups.clone(), QUESTION).await {
-                Ok(_) => break,
-                Err(ctrler::client::ClientError::Invalid(why)) => return Err(Failure::no(why)),
-                Err(error) => say(format_args!("waiting for the controllers: {error}")),
-            }
-        }
-    }
+    join_surely(&client, groups, QUESTION, |why| say(why)).await?;
     let config = loop {
         match client.query(None, QUESTION).await {
             Ok(config) => break config,
