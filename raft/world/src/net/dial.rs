@@ -394,7 +394,8 @@ impl Driving {
     }
 
     fn tick(&mut self) -> Result<(), WireError> {
-        if std::mem::take(&mut self.wire.heard) {
+        let (heard, took) = self.wire.take_signs();
+        if heard || took {
             (self.idle_ticks, self.silent_ticks) = (0, 0);
             return Ok(());
         }

@@ -21,7 +21,8 @@
 //! **Life.** The connecting end pings when it expects something and hears nothing, and drops the
 //! connection when that goes on for `Limits::idle_limit`: a half-open connection would otherwise
 //! swallow calls for minutes. The serving end says pong on its own while it receives but has
-//! nothing to say, or has stopped reading for want of room, so that busy is not taken for dead.
+//! nothing to say, or has stopped reading for want of room, so that busy is not taken for dead. It
+//! drops a peer that is silent, or does not read its replies, for twenty idle limits.
 //!
 //! **Absent.** No encryption and no authentication: the port belongs on a private network. No
 //! mail from the serving end. Bulk transfers use a `Link` of their own.
@@ -66,7 +67,8 @@ pub struct Limits {
     pub connect_timeout: Duration,
     /// A link that expects something and hears nothing drops the connection after this long, and
     /// pings after half of it. An idle link pings after five times this, and a server drops a
-    /// connection it has not heard of for twenty times this.
+    /// connection it has not heard of, or that has taken nothing of what waits for it, for twenty
+    /// times this.
     pub idle_limit: Duration,
 }
 

@@ -356,7 +356,14 @@ impl Serving {
             keep
         });
         let full = self.is_full();
-        if std::mem::take(&mut self.wire.heard) || full {
+        let (heard, took) = self.wire.take_signs();
+        // A peer that is not read for want of room is excused; one that does not take what was made
+        // for it is not, however much it says: it would keep its place, and all of that, for ever.
+        let alive = match self.wire.is_blocked() {
+            true => took,
+            false => heard || took || full,
+        };
+        if alive {
             self.silent_ticks = 0;
         } else {
             self.silent_ticks += 1;

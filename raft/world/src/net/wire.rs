@@ -47,9 +47,9 @@ pub(super) struct Wire {
     unflushed: bool,
     /// The socket took no more at the last write.
     blocked: bool,
-    /// The peer gave a sign of life since this was last cleared: bytes came, or a socket that
-    /// was full took more, which takes an acknowledgement of what was in it.
-    pub(super) heard: bool,
+    /// See `take_signs`.
+    heard: bool,
+    took: bool,
     /// A frame was put since this was last cleared.
     pub(super) spoke: bool,
 }
@@ -65,6 +65,7 @@ impl Wire {
             unflushed: false,
             blocked: false,
             heard: false,
+            took: false,
             spoke: false,
         }
     }
@@ -82,6 +83,15 @@ impl Wire {
     /// Whether the socket took no more at the last write.
     pub(super) fn is_blocked(&self) -> bool {
         self.blocked
+    }
+
+    /// The peer's signs of life since this was last asked: bytes came; a socket that was full took
+    /// more, which takes an acknowledgement of what was in it.
+    pub(super) fn take_signs(&mut self) -> (bool, bool) {
+        (
+            std::mem::take(&mut self.heard),
+            std::mem::take(&mut self.took),
+        )
     }
 
     /// Gathers a frame for the next write. Needs `has_room`.
@@ -124,7 +134,7 @@ impl Wire {
             let n = ready!(Self::write_some(
                 &mut self.stream,
                 &mut self.blocked,
-                &mut self.heard,
+                &mut self.took,
                 cx,
                 &self.batch
             ))?;
@@ -134,7 +144,7 @@ impl Wire {
             let n = ready!(Self::write_some(
                 &mut self.stream,
                 &mut self.blocked,
-                &mut self.heard,
+                &mut self.took,
                 cx,
                 &self.body
             ))?;
@@ -146,7 +156,7 @@ impl Wire {
     fn write_some(
         stream: &mut TcpStream,
         blocked: &mut bool,
-        heard: &mut bool,
+        took: &mut bool,
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
@@ -157,7 +167,7 @@ impl Wire {
             }
             Poll::Ready(Ok(0)) => Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
             Poll::Ready(Ok(n)) => {
-                *heard |= std::mem::take(blocked);
+                *took |= std::mem::take(blocked);
                 Poll::Ready(Ok(n))
             }
             Poll::Ready(Err(e)) => Poll::Ready(Err(e)),

@@ -50,6 +50,15 @@ pub fn hello(node: u64) -> Hello {
     }
 }
 
+/// The hello of a client.
+pub fn client() -> Hello {
+    Hello {
+        group: None,
+        disk: 0,
+        ..hello(0)
+    }
+}
+
 #[derive(Default)]
 pub struct Seen {
     pub mail: Vec<Bytes>,
@@ -188,17 +197,38 @@ pub async fn ends_within(stream: &mut TcpStream, time: Duration) -> bool {
         .is_ok()
 }
 
-/// Connects and says hello by hand.
+/// Connects and says hello by hand, as node 1.
 pub async fn raw(addr: SocketAddr) -> TcpStream {
-    let mut stream = TcpStream::connect(addr).await.unwrap();
-    send_raw(&mut stream, &frame(Kind::Hello, &hello(1).to_bytes())).await;
+    raw_as(addr, &hello(1)).await.expect("a hello")
+}
+
+/// Connects and says this hello by hand; `Err` with what a refusal says, or with nothing when there
+/// was none.
+pub async fn raw_as(addr: SocketAddr, own: &Hello) -> Result<TcpStream, String> {
+    let none = |_| String::new();
+    let mut stream = TcpStream::connect(addr).await.map_err(none)?;
+    send_raw(&mut stream, &frame(Kind::Hello, &own.to_bytes())).await;
     let mut header = [0; HEADER];
-    stream.read_exact(&mut header).await.unwrap();
-    assert_eq!(header[1], Kind::Hello as u8);
+    stream.read_exact(&mut header).await.map_err(none)?;
     let mut body = vec![0; header[4] as usize];
-    stream.read_exact(&mut body).await.unwrap();
+    stream.read_exact(&mut body).await.map_err(none)?;
+    if header[1] == Kind::Refused as u8 {
+        return Err(String::from_utf8(body).unwrap());
+    }
+    assert_eq!(header[1], Kind::Hello as u8);
     assert_eq!(Hello::from_bytes(&body).unwrap(), hello(100));
-    stream
+    Ok(stream)
+}
+
+/// A request made by hand.
+pub fn request(channel: u8, id: u64, body: &[u8]) -> Vec<u8> {
+    let head = Head {
+        kind: Kind::Request,
+        channel,
+        id,
+        deadline_ms: 60_000,
+    };
+    [&header(head, body)[..], body].concat()
 }
 
 pub fn frame(kind: Kind, body: &[u8]) -> Vec<u8> {
