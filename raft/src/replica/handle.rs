@@ -73,11 +73,9 @@ impl<M: Machine> Replica<M> {
                 _permit: permit,
             },
         };
-        shared
-            .inbox
-            .send(event)
-            .await
-            .map_err(|_| ProposeError::Stopped)?;
+        if !shared.ask(event).await {
+            return Err(ProposeError::Stopped);
+        }
         match timeout(deadline, answer).await {
             Ok(Ok(result)) => result,
             Ok(Err(_)) => Err(ProposeError::Unknown("the replica ended")),
@@ -89,11 +87,9 @@ impl<M: Machine> Replica<M> {
     pub async fn read(&self, query: Bytes, deadline: Duration) -> Result<Bytes, ReadError> {
         let (reply, answer) = oneshot::channel();
         let event = Event::Read(Query { query, reply });
-        self.shared
-            .inbox
-            .send(event)
-            .await
-            .map_err(|_| ReadError::Stopped)?;
+        if !self.shared.ask(event).await {
+            return Err(ReadError::Stopped);
+        }
         match timeout(deadline, answer).await {
             Ok(result) => result.unwrap_or(Err(ReadError::Stopped)),
             Err(_) => Err(ReadError::Deadline),

@@ -2,10 +2,12 @@
 
 use super::*;
 use crate::replica::parts::{Nothing, disk, options, shared};
-use crate::replica::shared::{Ends, INBOX_MAIL_BYTES};
+use crate::replica::shared::{Ends, INBOX, INBOX_MAIL_BYTES};
 use crate::store::Stamp;
 use raft_protocol::{Body, Entry};
 use std::collections::BTreeMap;
+use std::future::{Future, poll_fn};
+use std::task::Poll;
 use world::net::PROTOCOL;
 use world::testing::block_on_test;
 
@@ -90,10 +92,7 @@ fn mail_that_swells_counts_as_swollen() {
 #[test]
 fn mail_that_waits_is_bounded_in_number() {
     let (replica, ends) = replica();
-    assert_eq!(
-        fill(&replica, &ends, &append([])),
-        crate::replica::shared::INBOX
-    );
+    assert_eq!(fill(&replica, &ends, &append([])), INBOX);
 }
 
 /// A start is announced until it is on record: that its disk was met in an earlier start is no
@@ -121,4 +120,67 @@ fn a_start_that_is_not_on_record_is_not_called_met() {
         assert!(matches!(meet(later).await, Answer::Met { disk: 1 }));
         assert!(matches!(meet(peer()).await, Answer::Refused(_)));
     });
+}
+
+/// What a client proposes in one go enters the inbox in that order, also when its connection's task
+/// has used up its budget, and when the inbox is full; whatever order they are polled in afterwards.
+#[test]
+fn requests_enter_in_the_order_they_came() {
+    for standing in [0, INBOX - 3] {
+        block_on_test(async move {
+            let (replica, mut ends) = replica();
+            for _ in 0..standing {
+                replica.mail(&peer(), append([]));
+            }
+            let ask = |n: u64| {
+                let (replica, body) = (replica.clone(), Bytes::from(n.to_string()));
+                async move {
+                    let time = Duration::from_secs(60);
+                    match n % 2 {
+                        0 => drop(replica.propose(body, time).await),
+                        _ => drop(replica.read(body, time).await),
+                    }
+                }
+            };
+            let mut asked: Vec<_> = (0..256).map(|n| Box::pin(ask(n))).collect();
+            let mut poll = async |backwards: bool| {
+                poll_fn(|cx| {
+                    if backwards {
+                        for request in asked.iter_mut().rev() {
+                            assert!(request.as_mut().poll(cx).is_pending(), "nobody answers");
+                        }
+                    } else {
+                        for request in &mut asked {
+                            assert!(request.as_mut().poll(cx).is_pending(), "nobody answers");
+                        }
+                    }
+                    Poll::Ready(())
+                })
+                .await;
+                tokio::task::yield_now().await;
+            };
+            poll(false).await;
+            let room = INBOX.min(standing + 256);
+            assert_eq!(ends.inbox.len(), room, "no budget keeps them out");
+            let (mut came, mut waiters) = (Vec::new(), Vec::new());
+            while came.len() < 256 {
+                for _ in 0..4 {
+                    match ends.inbox.try_recv() {
+                        Ok(Event::Propose { command, waiter }) => {
+                            came.push(command);
+                            waiters.push(waiter.reply);
+                        }
+                        Ok(Event::Read(query)) => {
+                            came.push(query.query);
+                            std::mem::forget(query.reply);
+                        }
+                        _ => {}
+                    }
+                }
+                poll(true).await;
+            }
+            let order: Vec<_> = (0..256).map(|n: u64| Bytes::from(n.to_string())).collect();
+            assert_eq!(came, order);
+        });
+    }
 }

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use world::Site;
 use world::disk::Disk;
+use world::turnstile::Turnstile;
 
 use super::error::{Fatal, ProposeError, ReadError};
 use crate::store::{Install, Installed, Spool, Stamp, StoreError};
@@ -133,6 +134,8 @@ pub(super) struct Shared {
     /// Why the node may not vote, besides abstention.
     pub(super) hindrance: Mutex<Option<String>>,
     pub(super) inbox: mpsc::Sender<Event>,
+    /// Where requests wait for room in it.
+    turn: Turnstile,
     pub(super) internal: mpsc::UnboundedSender<Internal>,
     pub(super) apply: mpsc::UnboundedSender<Apply>,
     pub(super) uncommitted: Arc<Semaphore>,
@@ -195,6 +198,7 @@ impl Shared {
             time_ms: AtomicU64::new(stamp.time_ms),
             hindrance: Mutex::new(None),
             inbox,
+            turn: Turnstile::default(),
             internal,
             apply,
             version: AtomicU64::new(1),
@@ -215,6 +219,13 @@ impl Shared {
     /// Tells the Raft task; it may be gone already when the replica stops.
     pub(super) fn tell(&self, event: Internal) {
         let _ = self.internal.send(event);
+    }
+
+    /// Puts a client's request into the inbox, in the order in which requests came; false when the
+    /// replica has ended. A client counts on that order: a write of its stream that overtakes another
+    /// is refused.
+    pub(super) async fn ask(&self, request: Event) -> bool {
+        self.turn.pass(self.inbox.send(request)).await.is_ok()
     }
 
     /// Something was applied, or the role changed.

@@ -10,5 +10,6 @@ pub mod observe;
 pub mod paged;
 pub mod signal;
 pub mod testing;
+pub mod turnstile;
 
 pub use observe::{Site, observe};

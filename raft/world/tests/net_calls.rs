@@ -4,6 +4,8 @@ mod net_common;
 
 use bytes::Bytes;
 use net_common::*;
+use std::future::{Future, poll_fn};
+use std::task::Poll;
 use std::time::Duration;
 use tokio::time::timeout;
 use world::clock::now;
@@ -263,4 +265,43 @@ fn a_full_send_queue_drops_mail_and_lets_calls_wait() {
             "room is given back"
         );
     });
+}
+
+/// Calls of one task, made in one go: more than its cooperative budget lets through, or more than
+/// there is room for. They leave in that order, whatever order they are polled in afterwards.
+#[test]
+fn calls_leave_in_the_order_they_were_made() {
+    for send_queue in [1 << 20, 300] {
+        block_on_test(async move {
+            let limits = Limits {
+                send_queue,
+                ..Limits::default()
+            };
+            let server = serve(Limits::default()).await;
+            let link = link_to(server.addr, limits);
+            let call = |n| Some(Box::pin(link.call(ECHO, bytes(n), 20 * SECOND)));
+            let mut calls: Vec<_> = (0..256).map(call).collect();
+            let mut first = true;
+            poll_fn(|cx| {
+                for call in &mut calls {
+                    if let Some(waiting) = call
+                        && let Poll::Ready(answer) = waiting.as_mut().poll(cx)
+                    {
+                        answer.unwrap();
+                        *call = None;
+                    }
+                }
+                if std::mem::take(&mut first) {
+                    calls.reverse();
+                }
+                match calls.iter().all(Option::is_none) {
+                    true => Poll::Ready(()),
+                    false => Poll::Pending,
+                }
+            })
+            .await;
+            let order: Vec<_> = (0..256).map(bytes).collect();
+            assert_eq!(server.room.seen.lock().unwrap().calls, order);
+        });
+    }
 }

@@ -3,6 +3,7 @@
 use super::dial;
 use super::{CallError, Hello, Limits};
 use crate::clock::{Duration, Instant, now, timeout};
+use crate::turnstile::Turnstile;
 use bytes::Bytes;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -48,6 +49,8 @@ pub(super) struct Shared {
     pub(super) check: CheckHello,
     /// Bytes that may still be queued.
     room: Semaphore,
+    /// Where calls wait for it.
+    turn: Turnstile,
     state: Mutex<State>,
 }
 
@@ -190,6 +193,7 @@ impl Link {
         let shared = Shared {
             target: target.into(),
             room: Semaphore::new(limits.send_queue.min(u32::MAX as usize)),
+            turn: Turnstile::default(),
             limits,
             hello,
             check,
@@ -246,7 +250,7 @@ impl Link {
     ///
     /// Without a connection it waits for an attempt to connect, and fails with `NotSent` or
     /// `Refused` as soon as one has failed, so that the caller can turn to another server. When
-    /// the queue is full it waits for room.
+    /// the queue is full it waits for room. Calls leave in the order in which they were first polled.
     pub async fn call(
         &self,
         channel: u8,
@@ -259,12 +263,12 @@ impl Link {
         let until = now() + deadline;
         let answered = timeout(deadline, async {
             let weight = self.weight(&body);
-            match shared.room.acquire_many(weight).await {
-                Ok(permit) => permit.forget(),
-                Err(e) => return Err(shared.not_sent(e)),
-            }
-            let (answer, answered) = oneshot::channel();
-            {
+            let answered = shared.turn.pass(async {
+                match shared.room.acquire_many(weight).await {
+                    Ok(permit) => permit.forget(),
+                    Err(e) => return Err(shared.not_sent(e)),
+                }
+                let (answer, answered) = oneshot::channel();
                 let mut state = shared.lock();
                 state.last_id += 1;
                 let id = state.last_id;
@@ -288,7 +292,9 @@ impl Link {
                     judged: false,
                 });
                 self.rouse(&mut state);
-            }
+                Ok(answered)
+            });
+            let answered = answered.await?;
             match answered.await {
                 Ok(answer) => answer,
                 // The background task ended with its runtime.
