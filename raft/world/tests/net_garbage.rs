@@ -169,28 +169,6 @@ fn kinds_without_a_place_close_the_connection() {
 }
 
 #[test]
-fn connections_beyond_the_limit_are_closed_at_once_and_places_are_given_back() {
-    block_on_test(async {
-        let server = serve(Limits {
-            max_connections: 2,
-            ..Limits::default()
-        })
-        .await;
-        let one = raw(server.addr).await;
-        let _two = raw(server.addr).await;
-        let mut three = TcpStream::connect(server.addr).await.unwrap();
-        assert!(ends_within(&mut three, SECOND).await);
-        drop(one);
-        // The server learns of it in its own time.
-        let link = link_to(server.addr, Limits::default());
-        let started = now();
-        while link.call(ECHO, bytes(1), SECOND).await.is_err() {
-            assert!(started.elapsed() < 5 * SECOND);
-        }
-    });
-}
-
-#[test]
 fn a_refusal_says_why_in_either_direction() {
     block_on_test(async {
         let refuse = Some("this is cluster 5, you are of 6".to_string());

@@ -32,6 +32,7 @@ mod frame;
 mod hello;
 pub mod inject;
 mod link;
+mod places;
 mod server;
 mod serving;
 mod wire;
@@ -59,8 +60,13 @@ pub struct Limits {
     /// Bytes of the requests of one connection being served at once; beyond: its socket is not
     /// read.
     pub max_call_bytes: usize,
-    /// Connections a server accepts at once; beyond: closed at once.
+    /// Connections of clients, and of members of other groups, that a server serves at once; beyond:
+    /// refused at their hello.
     pub max_connections: usize,
+    /// Connections a server has at once beyond those, for members of its own group, whom clients
+    /// must not lock out, and for hellos. With all of them taken a newcomer is let in at the cost of
+    /// the one that has owed its hello longest; is there none, it is closed at once.
+    pub reserve: usize,
     /// A connection that has not said hello within this time is closed.
     pub hello_timeout: Duration,
     /// A link gives an attempt to connect, hello included, this long.
@@ -80,6 +86,7 @@ impl Default for Limits {
             max_calls: 4096,
             max_call_bytes: 64 << 20,
             max_connections: 1024,
+            reserve: 64,
             hello_timeout: Duration::from_secs(5),
             connect_timeout: Duration::from_millis(1500),
             idle_limit: Duration::from_secs(1),

@@ -2,17 +2,17 @@
 
 use super::frame::{FrameError, Head, Kind};
 use super::hello::{Hello, MAX_HELLO, PROTOCOL, common_protocol};
+use super::places::{Entry, Guest, Open, Seat};
 use super::serving::Serving;
 use super::wire::{Wire, WireError};
 use super::{Limits, Service};
 use crate::clock::{Duration, Instant, now, sleep, timeout};
 use bytes::Bytes;
-use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::task::AbortHandle;
+use tokio::task::yield_now;
 use tracing::{debug, warn};
 
 /// After a failed accept (say, out of file descriptors) this long passes before the next.
@@ -56,7 +56,7 @@ impl Server {
                 suppressed: 0,
             }),
         });
-        let open = Open(Arc::new(Mutex::new(BTreeMap::new())));
+        let open = Open::default();
         let mut number = 0u64;
         loop {
             let (stream, peer) = match self.listener.accept().await {
@@ -67,24 +67,18 @@ impl Server {
                     continue;
                 }
             };
-            let mut connections = open.lock();
-            if connections.len() >= house.limits.max_connections {
-                house.warn(|| {
-                    format!(
-                        "{peer}: closed: all {} connections are taken",
-                        house.limits.max_connections
-                    )
-                });
-                continue;
-            }
             number += 1;
-            // Inserted before the task can remove itself: it needs the lock held here.
-            let leave = Leave {
-                number,
-                open: open.0.clone(),
-            };
-            let task = tokio::spawn(connection(stream, peer, house.clone(), leave));
-            connections.insert(number, task.abort_handle());
+            let start =
+                |seat| tokio::spawn(connection(stream, peer, house.clone(), seat)).abort_handle();
+            match open.0.take(number, &house.limits, start) {
+                Entry::Free => {}
+                Entry::Freed => {
+                    house.warn(|| format!("{peer}: has the place of one that said no hello"));
+                    // The other's socket is closed when its task has run.
+                    yield_now().await;
+                }
+                Entry::None => house.warn(|| format!("{peer}: closed: all connections are taken")),
+            }
         }
     }
 }
@@ -120,43 +114,8 @@ impl House {
     }
 }
 
-type Connections = Arc<Mutex<BTreeMap<u64, AbortHandle>>>;
-
-/// The open connections; ends them when dropped.
-struct Open(Connections);
-
-impl Open {
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, AbortHandle>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        let connections = std::mem::take(&mut *self.lock());
-        for task in connections.into_values() {
-            task.abort();
-        }
-    }
-}
-
-/// Takes a connection off the list, however it ended.
-struct Leave {
-    number: u64,
-    open: Connections,
-}
-
-impl Drop for Leave {
-    fn drop(&mut self) {
-        self.open
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(&self.number);
-    }
-}
-
-async fn connection(stream: TcpStream, addr: SocketAddr, house: Arc<House>, leave: Leave) {
-    let ended = match timeout(house.limits.hello_timeout, greet(stream, &house)).await {
+async fn connection(stream: TcpStream, addr: SocketAddr, house: Arc<House>, seat: Seat) {
+    let ended = match timeout(house.limits.hello_timeout, greet(stream, &house, &seat)).await {
         Ok(Ok((wire, peer, own))) => {
             debug!("{addr}: connected: {peer:?}");
             let limits = house.limits.clone();
@@ -183,7 +142,7 @@ async fn connection(stream: TcpStream, addr: SocketAddr, house: Arc<House>, leav
         WireError::Frame(e) => house.warn(|| format!("{addr}: closed: {e}")),
         e => debug!("{addr}: ended: {e}"),
     }
-    drop(leave);
+    drop(seat);
 }
 
 enum Greeting {
@@ -198,7 +157,11 @@ impl<E: Into<WireError>> From<E> for Greeting {
 }
 
 /// Hears the peer's hello and answers it.
-async fn greet(stream: TcpStream, house: &House) -> Result<(Wire, Hello, Hello), Greeting> {
+async fn greet(
+    stream: TcpStream,
+    house: &House,
+    seat: &Seat,
+) -> Result<(Wire, Hello, Hello), Greeting> {
     // Frames are gathered into large writes already; waiting for more only adds latency.
     stream.set_nodelay(true)?;
     let mut wire = Wire::new(stream, MAX_HELLO);
@@ -210,8 +173,17 @@ async fn greet(stream: TcpStream, house: &House) -> Result<(Wire, Hello, Hello),
         })?;
     }
     let peer = Hello::from_bytes(&frame.body)?;
-    let judged =
-        common_protocol(PROTOCOL, peer.protocol).and_then(|_| house.service.welcome(&peer));
+    let judged = common_protocol(PROTOCOL, peer.protocol)
+        .and_then(|_| house.service.welcome(&peer))
+        .and_then(
+            |own| match seat.keep(Guest::of(&peer, &own), &house.limits) {
+                true => Ok(own),
+                false => Err(format!(
+                    "all {} connections for clients are taken",
+                    house.limits.max_connections
+                )),
+            },
+        );
     match judged {
         Ok(own) => {
             wire.send(Head::plain(Kind::Hello, 0), own.to_bytes())
