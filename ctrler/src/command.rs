@@ -64,7 +64,8 @@ async fn start(args: Args) -> Result<(), String> {
     program::init_tracing()?;
     let shutdown = program::shutdown(args.exit_with_stdin)?;
     let disk = Disk::real(args.data).map_err(|e| e.to_string())?;
-    let replica = Options::new(0, args.id, args.peers.0);
+    let mut replica = Options::new(0, args.id, args.peers.0);
+    replica.limits = program::fit(replica.limits);
     let options = ServerOptions {
         replica,
         listen,

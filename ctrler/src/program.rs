@@ -146,6 +146,26 @@ pub fn init_tracing() -> Result<(), String> {
     Ok(())
 }
 
+/// Lets this process have as many files open as it may, and lowers the number of connections where
+/// that is not enough for the files of a server besides.
+pub fn fit(limits: Limits) -> Limits {
+    let Some(open_files) = world::files::allow_open_files() else {
+        return limits;
+    };
+    let wanted = limits.max_connections;
+    let limits = limits.within(open_files);
+    let connections = limits.max_connections;
+    if connections < wanted {
+        tracing::warn!(
+            open_files,
+            wanted,
+            connections,
+            "fewer clients than usual can be served at once: this process may not have more files open"
+        );
+    }
+    limits
+}
+
 /// Runs the whole of a program on a runtime of its own and returns its exit code: 0, or 1 after
 /// an error was printed to standard error.
 pub fn run<E: Display>(program: impl Future<Output = Result<(), E>>) -> i32 {

@@ -61,7 +61,8 @@ async fn start(args: Args) -> Result<(), String> {
     program::init_tracing()?;
     let shutdown = program::shutdown(args.exit_with_stdin)?;
     let disk = Disk::real(args.data).map_err(|e| e.to_string())?;
-    let replica = Options::new(args.group, args.id, args.peers.0);
+    let mut replica = Options::new(args.group, args.id, args.peers.0);
+    replica.limits = program::fit(replica.limits);
     let options = ServerOptions {
         replica,
         listen,

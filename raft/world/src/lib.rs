@@ -5,6 +5,7 @@
 pub mod clock;
 pub mod disk;
 pub mod entropy;
+pub mod files;
 pub mod net;
 pub mod observe;
 pub mod paged;

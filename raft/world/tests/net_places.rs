@@ -127,3 +127,13 @@ fn strangers_have_their_time() {
         assert!(ends_within(&mut silent[0], SECOND).await);
     });
 }
+
+/// Whatever is accepted, what the disk needs is left.
+#[test]
+fn connections_leave_files_to_the_disk() {
+    let most = |files| Limits::default().within(files).max_connections;
+    assert_eq!(most(u64::MAX), 1024);
+    assert_eq!(most(1024 + 64 + 128), 1024);
+    assert_eq!(most(1024), 1024 - 64 - 128);
+    assert_eq!(most(100), 0);
+}

@@ -94,6 +94,24 @@ impl Default for Limits {
     }
 }
 
+/// Open files of a server besides the connections it accepts: its log and state, directories about
+/// to be synced, its own links to others.
+pub const OTHER_FILES: usize = 128;
+
+impl Limits {
+    /// These limits for a process that may have so many files open. Connections must leave what the
+    /// disk needs: a log that cannot open a file ends its server, a client that is refused comes
+    /// back.
+    pub fn within(self, open_files: u64) -> Limits {
+        let files = usize::try_from(open_files).unwrap_or(usize::MAX);
+        let most = files.saturating_sub(OTHER_FILES + self.reserve);
+        Limits {
+            max_connections: self.max_connections.min(most),
+            ..self
+        }
+    }
+}
+
 /// A boxed future.
 pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
