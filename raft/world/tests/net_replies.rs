@@ -94,3 +94,19 @@ fn a_peer_that_reads_slowly_is_kept() {
         }
     });
 }
+
+/// The replica counts replies until nobody holds them any more: a connection that has nothing left to
+/// send must not.
+#[test]
+fn a_reply_that_was_sent_is_let_go_of() {
+    block_on_test(async {
+        let server = serve(Limits::default()).await;
+        let link = link_to(server.addr, Limits::default());
+        let seen = server.room.seen.clone();
+        for (call, size) in [(1, 100), (2, REPLY)] {
+            assert!(link.call(COUNTED, bytes(size), SECOND).await.is_ok());
+            until("it is let go of", || seen.lock().unwrap().released == call).await;
+        }
+        assert!(link.peer().is_some(), "its connection is open");
+    });
+}

@@ -150,6 +150,8 @@ impl Wire {
             ))?;
             self.body.advance(n);
         }
+        // Even empty it would keep what it was a part of.
+        self.body = Bytes::new();
         Poll::Ready(Ok(()))
     }
 

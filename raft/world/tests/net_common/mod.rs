@@ -35,6 +35,8 @@ pub const LARGE: u8 = 3;
 pub const NEVER: u8 = 4;
 /// Answers with the body, but not at the first poll.
 pub const YIELD: u8 = 5;
+/// Answers with as many bytes as the body says, and counts when nobody holds them any more.
+pub const COUNTED: u8 = 6;
 
 pub fn hello(node: u64) -> Hello {
     Hello {
@@ -66,6 +68,21 @@ pub struct Seen {
     pub running: usize,
     pub most_running: usize,
     pub dropped: usize,
+    pub released: usize,
+}
+
+struct Counted(Vec<u8>, Arc<Mutex<Seen>>);
+
+impl AsRef<[u8]> for Counted {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.1.lock().unwrap().released += 1;
+    }
 }
 
 /// What the server of a test does, and what it saw.
@@ -120,6 +137,10 @@ impl Service for Room {
                     body
                 }
                 DEADLINE => bytes(deadline.as_millis() as u64),
+                COUNTED => {
+                    let seen = leaving.0.clone();
+                    Bytes::from_owner(Counted(vec![7; number(&body) as usize], seen))
+                }
                 LARGE => Bytes::from(vec![7; number(&body) as usize]),
                 YIELD => {
                     tokio::task::yield_now().await;
