@@ -87,6 +87,10 @@ async fn born(replica: Replica<Controller>, shards: u32) -> Result<(), Fatal> {
     loop {
         let known = match replica.inspect(cluster.clone()).await {
             Ok(reply) => decode::<Response>(&reply),
+            Err(ReadError::Busy) => {
+                world::clock::sleep(BIRTH_PAUSE).await;
+                continue;
+            }
             // The replica is ending, and says why itself.
             Err(_) => return std::future::pending().await,
         };
@@ -196,7 +200,9 @@ impl Port {
         match self.replica.read(query, deadline).await {
             Ok(reply) => reply,
             Err(ReadError::NoLeader) => response(&Response::NotLeader(self.leader())),
-            Err(ReadError::Deadline | ReadError::Stopped) => response(&Response::Busy),
+            Err(ReadError::Busy | ReadError::Deadline | ReadError::Stopped) => {
+                response(&Response::Busy)
+            }
         }
     }
 

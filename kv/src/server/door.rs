@@ -110,7 +110,9 @@ impl Door {
                 encode(&self.not_leader(leader.filter(|leader| *leader != own)))
             }
             // A read has no effect, whatever became of it.
-            Err(ReadError::Deadline | ReadError::Stopped) => encode(&Response::Busy),
+            Err(ReadError::Busy | ReadError::Deadline | ReadError::Stopped) => {
+                encode(&Response::Busy)
+            }
         }
     }
 

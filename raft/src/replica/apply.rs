@@ -110,11 +110,11 @@ impl<M: Machine> Applier<M> {
             Apply::Reads { index, queries } if index <= self.store.applied_index() => {
                 self.answers(index);
                 for query in queries {
-                    self.answer(query)?;
+                    self.read(query)?;
                 }
             }
             Apply::Reads { index, queries } => self.wait(index, queries),
-            Apply::Inspect(query) => self.answer(query)?,
+            Apply::Inspect(query) => self.inspect(query)?,
             Apply::Configuration(configuration) => {
                 if self.store.stamp().configuration.voters.is_empty() {
                     self.store.set_configuration(configuration);
@@ -241,7 +241,10 @@ impl<M: Machine> Applier<M> {
     /// Starts a flush if one is due.
     fn flush(&mut self, force: bool) {
         let overlay = self.shared.options.store.overlay_limit + 4 * APPLY_WINDOW_BYTES;
+        let options = &self.shared.options;
+        let unsent = 2 * options.max_unsent_bytes + options.limits.max_frame;
         let sizes = [
+            ("unsent replies", self.shared.unsent.bytes(), unsent),
             ("overlays", self.store.memory(), overlay),
             ("waiting reads", self.waiting, MAX_WAITING_READS),
             ("received snapshots", self.filled.len(), MAX_FILLED),
@@ -265,7 +268,7 @@ impl<M: Machine> Applier<M> {
             self.waiting -= queries.len();
             self.answers(index);
             for query in queries {
-                self.answer(query)?;
+                self.read(query)?;
             }
         }
         Ok(())
@@ -278,12 +281,27 @@ impl<M: Machine> Applier<M> {
         observe(self.shared.site, "answer", &fields);
     }
 
-    fn answer(&mut self, query: Query) -> Result<(), Fatal> {
+    fn read(&mut self, query: Query) -> Result<(), Fatal> {
+        self.answer(query, self.shared.options.max_unsent_bytes)
+    }
+
+    /// Twice the limit: replies that clients do not take shall not keep the server's own tasks from
+    /// looking at the state, and yet there is an end of what clients may inspect.
+    fn inspect(&mut self, query: Query) -> Result<(), Fatal> {
+        self.answer(query, 2 * self.shared.options.max_unsent_bytes)
+    }
+
+    /// Answers a query, unless that many bytes of replies wait to be sent.
+    fn answer(&mut self, query: Query, max_unsent: usize) -> Result<(), Fatal> {
         if query.reply.is_closed() {
             return Ok(());
         }
+        if self.shared.unsent.bytes() >= max_unsent {
+            let _ = query.reply.send(Err(ReadError::Busy));
+            return Ok(());
+        }
         let answer = self.machine.read(self.store.rows(), &query.query)?;
-        let _ = query.reply.send(Ok(answer));
+        let _ = query.reply.send(Ok(self.shared.unsent.count(answer)));
         Ok(())
     }
 

@@ -210,3 +210,45 @@ fn what_was_applied_during_a_flush_is_flushed_without_being_asked() {
         life.await.unwrap().unwrap();
     });
 }
+
+/// Clients that do not take what they asked for do not make a server gather it: it answers no more
+/// reads until some has been taken. Its own tasks go on looking at the state for a while.
+#[test]
+fn replies_that_wait_to_be_sent_are_bounded() {
+    block_on_test(async {
+        let mut options = options(BTreeMap::new());
+        options.max_unsent_bytes = 100;
+        let (shared, mut applier, _ends) = applier_with(&disk("a"), options).await;
+        applier.store.rows_mut().put(b"key", &[7; 60]).unwrap();
+        let ask = |applier: &mut Applier<Nothing>, inspect: bool| {
+            let (reply, mut answer) = oneshot::channel();
+            let query = Bytes::new();
+            let query = Query { query, reply };
+            match inspect {
+                true => applier.inspect(query).unwrap(),
+                false => applier.read(query).unwrap(),
+            }
+            answer.try_recv().unwrap()
+        };
+        let first = ask(&mut applier, false).unwrap();
+        assert_eq!(&first[..], [7; 60]);
+        // One that nobody waits for any more does not count.
+        drop(ask(&mut applier, false).unwrap());
+        let second = ask(&mut applier, false).unwrap();
+        assert_eq!(shared.unsent.bytes(), 120);
+        assert_eq!(ask(&mut applier, false), Err(ReadError::Busy));
+        let seen = [ask(&mut applier, true), ask(&mut applier, true)];
+        assert!(seen.iter().all(Result::is_ok), "{seen:?}");
+        assert_eq!(ask(&mut applier, true), Err(ReadError::Busy));
+        drop(seen);
+        // It counts until the last slice of it is gone.
+        let rest = first.slice(59..);
+        drop(first);
+        assert_eq!(ask(&mut applier, false), Err(ReadError::Busy));
+        drop(rest);
+        let third = ask(&mut applier, false);
+        assert!(third.is_ok(), "{third:?}");
+        drop((second, third));
+        assert_eq!(shared.unsent.bytes(), 0);
+    });
+}

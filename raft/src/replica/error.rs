@@ -37,6 +37,9 @@ pub enum ReadError {
     /// No leader could confirm a read index in time.
     #[error("no leader could be reached")]
     NoLeader,
+    /// Too many replies wait to be sent.
+    #[error("busy: too many replies wait to be sent")]
+    Busy,
     /// The deadline passed.
     #[error("deadline passed")]
     Deadline,

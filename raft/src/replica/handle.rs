@@ -83,7 +83,8 @@ impl<M: Machine> Replica<M> {
         }
     }
 
-    /// A linearizable read (ReadIndex), on any member.
+    /// A linearizable read (ReadIndex), on any member. The answer counts against
+    /// `Options::max_unsent_bytes` for as long as it is kept: copy what is kept for long.
     pub async fn read(&self, query: Bytes, deadline: Duration) -> Result<Bytes, ReadError> {
         let (reply, answer) = oneshot::channel();
         let event = Event::Read(Query { query, reply });
@@ -96,7 +97,7 @@ impl<M: Machine> Replica<M> {
         }
     }
 
-    /// A read of the local state as it is, possibly stale.
+    /// A read of the local state as it is, possibly stale. It is `Busy` later than a read.
     pub async fn inspect(&self, query: Bytes) -> Result<Bytes, ReadError> {
         let (reply, answer) = oneshot::channel();
         let event = Apply::Inspect(Query { query, reply });

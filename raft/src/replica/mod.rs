@@ -24,6 +24,7 @@ mod start;
 mod status;
 mod told;
 mod transfer;
+mod unsent;
 mod wire;
 
 pub use error::{Fatal, ProposeError, ReadError};

@@ -39,6 +39,10 @@ pub struct Options {
     pub max_append_bytes: usize,
     /// Commands waiting for commitment, bytes; beyond: `Busy`.
     pub max_uncommitted_bytes: usize,
+    /// Replies to reads that were made and are not with a socket yet, bytes, of all connections
+    /// together; beyond, by one reply at the most: `Busy`. (Replies to commands are short, and
+    /// bounded by the limits of their connections.)
+    pub max_unsent_bytes: usize,
 }
 
 impl Options {
@@ -59,6 +63,7 @@ impl Options {
             max_log_bytes: 192 << 20,
             max_append_bytes: 1 << 20,
             max_uncommitted_bytes: 32 << 20,
+            max_unsent_bytes: 128 << 20,
         }
     }
 

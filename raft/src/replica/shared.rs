@@ -1,6 +1,7 @@
 //! What the tasks of a replica and its handle share.
 
 use super::options::Options;
+use super::unsent::Unsent;
 use crate::identity::Identity;
 use bytes::Bytes;
 use raft_protocol::{
@@ -141,6 +142,8 @@ pub(super) struct Shared {
     pub(super) uncommitted: Arc<Semaphore>,
     /// Room for mail in the inbox, bytes.
     pub(super) mail_room: Arc<Semaphore>,
+    /// Replies on their way, bounded by `Options::max_unsent_bytes`.
+    pub(super) unsent: Unsent,
     version: AtomicU64,
     changed: Notify,
     /// What ends the replica, found outside its tasks.
@@ -201,6 +204,7 @@ impl Shared {
             turn: Turnstile::default(),
             internal,
             apply,
+            unsent: Unsent::default(),
             version: AtomicU64::new(1),
             changed: Notify::new(),
             broken: Mutex::new(None),
