@@ -300,6 +300,39 @@ fn a_rewrite_without_room_is_put_off() {
     });
 }
 
+/// The log and the flushes beside a copy end the server when they find no room.
+#[test]
+fn a_copy_leaves_the_log_its_room() {
+    block_on_test(async {
+        let sim = sim_disk("a", 13);
+        let options = StoreOptions {
+            rewrite_min_bytes: 100_000,
+            reserve_bytes: 3_000_000,
+            ..options()
+        };
+        let (mut store, grown) = grown(&sim, options, 100).await;
+        let roomy = sim.options();
+        let room = |left| world::disk::SimDiskOptions {
+            capacity: sim.used() + left,
+            ..roomy.clone()
+        };
+        sim.set_options(room(2_999_999));
+        let before = sim.stats().bytes_written;
+        store.maybe_flush(false);
+        let ended = timeout(Duration::from_secs(1), store.done()).await;
+        assert!(ended.is_err(), "there is room for it, and not for the log");
+        store.start_snapshot();
+        let Ok(Done::Spooled(Err(error))) = store.done().await else {
+            panic!("it spooled");
+        };
+        assert!(error.to_string().contains("kept for the log"), "{error}");
+        assert_eq!(sim.stats().bytes_written, before);
+        sim.set_options(room(grown + 3_000_000));
+        store.start_snapshot();
+        assert!(matches!(store.done().await, Ok(Done::Spooled(Ok(_)))));
+    });
+}
+
 /// All rows are deleted while the file is being rewritten with them: what the fresh file holds counts,
 /// not what is left after the deletions, or it would seem to have always been so big.
 #[test]

@@ -44,8 +44,9 @@ pub(super) async fn join(
         }
     }
     let mut groups = BTreeMap::new();
+    let (cluster, ..) = client.ctrlers().cluster(deadline).await?;
     for spec in &wanted {
-        let birth = birth_of(spec, deadline).await?;
+        let birth = birth_of(spec, Some(cluster), deadline).await?;
         let group = Group {
             servers: spec.servers.clone(),
             birth,
@@ -99,13 +100,19 @@ pub async fn join_surely(
 }
 
 /// The birth id of a group, which every member knows once the group's first entry is committed.
-/// Waits for that until the deadline.
-pub async fn birth_of(spec: &GroupSpec, deadline: Duration) -> Result<u128, Failure> {
+/// Waits for that until the deadline. With `cluster`, servers that belong to another one are none of
+/// the group's.
+pub async fn birth_of(
+    spec: &GroupSpec,
+    cluster: Option<u128>,
+    deadline: Duration,
+) -> Result<u128, Failure> {
+    let short = MEMBER_DEADLINE.min(deadline);
     let end = now() + deadline;
     loop {
         let mut why = Vec::new();
         for server in &spec.servers {
-            match ask(server, &Request::Identify, MEMBER_DEADLINE.min(deadline)).await {
+            match ask(server, &Request::Identify, cluster, short).await {
                 Ok(Response::Identity { group, .. }) if group != spec.group => {
                     let message = format!(
                         "{server} is a member of group {group}, not of group {}",
@@ -282,7 +289,7 @@ async fn owes(group: GroupId, record: &Record) -> String {
 pub async fn leader_status(servers: &[String], deadline: Duration) -> Option<KvStatus> {
     let mut best: Option<KvStatus> = None;
     for server in servers {
-        if let Ok(Response::Status(status)) = ask(server, &Request::Status, deadline).await {
+        if let Ok(Response::Status(status)) = ask(server, &Request::Status, None, deadline).await {
             if status.replica.leader == Some(status.replica.node) {
                 return Some(*status);
             }

@@ -143,11 +143,22 @@ pub async fn run(before: &Common, command: &Command, io: &mut Io<'_>) -> Result<
 }
 
 /// Asks one kv server one question.
-pub async fn ask(server: &str, request: &Request, deadline: Duration) -> Result<Response, String> {
+///
+/// With `cluster`, a server that belongs to another one refuses.
+pub async fn ask(
+    server: &str,
+    request: &Request,
+    cluster: Option<u128>,
+    deadline: Duration,
+) -> Result<Response, String> {
+    let hello = move || Hello {
+        cluster,
+        ..client_hello()
+    };
     let link = Link::new(
         server,
         Limits::default(),
-        Arc::new(client_hello),
+        Arc::new(hello),
         Arc::new(|_: &Hello| Ok(())),
     );
     let body = link

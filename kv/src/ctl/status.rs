@@ -77,7 +77,7 @@ async fn look(client: &Client, deadline: Duration) -> Picture {
     for (group, servers) in asked {
         for server in servers {
             let question = tokio::spawn(async move {
-                match ask(&server, &Request::Status, short).await {
+                match ask(&server, &Request::Status, None, short).await {
                     Ok(Response::Status(status)) => (server, Ok(*status)),
                     Ok(other) => (server, Err(format!("unexpected answer {other:?}"))),
                     Err(error) => (server, Err(error)),

@@ -255,7 +255,7 @@ pub fn page(address: &str) -> Option<kv::api::KvStatus> {
     use kv::api::{Request, Response};
     let address = address.to_string();
     let answer = world::testing::block_on_test(async move {
-        kv::ctl::ask(&address, &Request::Status, Duration::from_secs(2)).await
+        kv::ctl::ask(&address, &Request::Status, None, Duration::from_secs(2)).await
     });
     match answer {
         Ok(Response::Status(page)) => Some(*page),

@@ -51,6 +51,26 @@ pub(super) struct Applier<M> {
     time_ms: u64,
 }
 
+/// How long rows are worked on before other tasks have the thread: a state larger than memory is read
+/// from the disk, and a whole batch of such reads would outlast an election timeout.
+const TURN: Duration = Duration::from_millis(2);
+
+/// Since when this task has had its thread.
+struct Turn(Instant);
+
+impl Turn {
+    fn begin() -> Turn {
+        Turn(now())
+    }
+
+    async fn share(&mut self) {
+        if self.0.elapsed() >= TURN {
+            tokio::task::yield_now().await;
+            self.0 = now();
+        }
+    }
+}
+
 impl<M: Machine> Applier<M> {
     pub(super) fn new(
         shared: Arc<Shared>,
@@ -109,7 +129,9 @@ impl<M: Machine> Applier<M> {
             Apply::Entries(batch) => self.entries(batch).await?,
             Apply::Reads { index, queries } if index <= self.store.applied_index() => {
                 self.answers(index);
+                let mut turn = Turn::begin();
                 for query in queries {
+                    turn.share().await;
                     self.read(query)?;
                 }
             }
@@ -153,6 +175,7 @@ impl<M: Machine> Applier<M> {
             let done = self.store.done().await?;
             self.done(done);
         }
+        let mut turn = Turn::begin();
         let mut bytes = 0;
         let mut replies = Vec::new();
         for Committed { entry, waiter } in batch {
@@ -174,6 +197,7 @@ impl<M: Machine> Applier<M> {
                             term: entry.term,
                             time_ms: self.time_ms,
                         };
+                        turn.share().await;
                         self.machine.apply(self.store.rows_mut(), at, command)?
                     }
                     None => {

@@ -265,9 +265,9 @@ impl Store {
             self.settle().await?;
         }
         let place = self.new_place();
-        let cache = self.options.cache_bytes;
+        let room = (self.options.reserve_bytes, self.options.cache_bytes);
         self.disk
-            .job(move || Install::create(place, stamp, cache, token))
+            .job(move || Install::create(place, stamp, room, token))
             .await
     }
 

@@ -3,7 +3,7 @@
 use super::base::{Base, META, META_KEY, Meta, ROWS};
 use super::layer::Layer;
 use super::paced::Paced;
-use super::{Stamp, StoreError, Totals};
+use super::{Stamp, StoreError, Totals, leave_room};
 use bytes::Bytes;
 use redb::{Database, Durability, WriteTransaction};
 use serde::{Deserialize, Serialize};
@@ -262,6 +262,7 @@ const FILL_BATCH: usize = 4 << 20;
 /// A generation being filled in key order. Dropped before `finish`, its file is removed.
 pub(super) struct Filling {
     pub(super) place: Place,
+    reserve: u64,
     generation: Option<Generation>,
     batch: Vec<(Bytes, Bytes)>,
     batch_bytes: usize,
@@ -270,13 +271,16 @@ pub(super) struct Filling {
 }
 
 impl Filling {
-    pub(super) fn create(place: Place) -> Result<Filling, StoreError> {
+    /// Begins one that leaves `reserve` bytes on the disk.
+    pub(super) fn create(place: Place, reserve: u64) -> Result<Filling, StoreError> {
         place.remove();
+        leave_room(&place.disk, &place.path(), reserve)?;
         // A disk without room is asked again and again, each time for another generation.
         let opened = place.open(FILL_CACHE);
         let generation = opened.inspect_err(|_| place.remove())?;
         Ok(Filling {
             place,
+            reserve,
             generation: Some(generation),
             batch: Vec::new(),
             batch_bytes: 0,
@@ -302,6 +306,7 @@ impl Filling {
 
     fn commit(&mut self, meta: Option<&Meta>) -> Result<(), StoreError> {
         let place = &self.place;
+        leave_room(&place.disk, &place.path(), self.reserve)?;
         let generation = self.generation.as_ref().expect("open until finished");
         let durability = if meta.is_some() {
             Durability::Immediate

@@ -57,9 +57,9 @@ impl Store {
             Some(base) if self.durable.index >= index => {
                 // A view of its own: what is kept for reading changes with the next flush.
                 let generation = base.generation.clone();
-                let chunk_bytes = self.options.chunk_bytes;
+                let sizes = (self.options.chunk_bytes, self.options.reserve_bytes);
                 let work =
-                    move |cancel: &AtomicBool| spool(&Base::view(generation)?, chunk_bytes, cancel);
+                    move |cancel: &AtomicBool| spool(&Base::view(generation)?, sizes, cancel);
                 self.spooling = Some(self.start(false, work));
             }
             _ if self.running.is_none() => self.start_flush(),
@@ -161,8 +161,8 @@ impl Store {
             return;
         };
         let place = self.new_place();
-        let cache = self.options.cache_bytes;
-        let work = move |cancel: &AtomicBool| match rewrite(&base, place, cache, cancel)? {
+        let room = (self.options.reserve_bytes, self.options.cache_bytes);
+        let work = move |cancel: &AtomicBool| match rewrite(&base, place, room, cancel)? {
             Some(base) => Ok(Outcome::Rewritten {
                 bytes: base.generation.place.bytes()?,
                 totals: base.stamp()?.1,

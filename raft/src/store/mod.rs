@@ -33,6 +33,7 @@ pub(crate) use totals::Totals;
 use raft_protocol::{Configuration, SnapshotMeta};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use world::disk::Disk;
 
 /// What a state covers; stored in the same commit as the rows.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -77,6 +78,9 @@ pub struct StoreOptions {
     pub cache_bytes: usize,
     /// A generation file more than twice its live bytes and above this is rewritten.
     pub rewrite_min_bytes: u64,
+    /// Bytes that a copy of the state (a rewrite, a snapshot sent or received) leaves free on the
+    /// disk: the log and the flushes beside it end the server when they find none.
+    pub reserve_bytes: u64,
     /// Bytes of a snapshot chunk.
     pub chunk_bytes: usize,
     /// Pause between two steps (a MiB each) of the scrub that walks the current generation.
@@ -91,6 +95,7 @@ impl Default for StoreOptions {
             overlay_limit: 96 << 20,
             cache_bytes: 64 << 20,
             rewrite_min_bytes: 8 << 20,
+            reserve_bytes: 64 << 20,
             chunk_bytes: 256 << 10,
             scrub_pause: Duration::from_secs(5),
         }
@@ -128,11 +133,26 @@ pub enum StoreError {
     },
 }
 
+/// Refuses to go on with a copy that would take the disk's last bytes.
+fn leave_room(disk: &Disk, path: &Path, reserve: u64) -> Result<(), StoreError> {
+    let io = |e| StoreError::from_io(path, e);
+    let free = disk.free().map_err(io)?;
+    if free >= reserve {
+        return Ok(());
+    }
+    let why = format!("{free} bytes are free, and {reserve} are kept for the log");
+    Err(io(std::io::Error::new(
+        std::io::ErrorKind::StorageFull,
+        why,
+    )))
+}
+
 impl StoreError {
     /// True when the disk is full.
     pub fn is_full(&self) -> bool {
+        use std::io::ErrorKind::{QuotaExceeded, StorageFull};
         matches!(self, StoreError::Io { source, .. }
-            if source.kind() == std::io::ErrorKind::StorageFull)
+            if matches!(source.kind(), StorageFull | QuotaExceeded))
     }
 
     /// Tells bytes that are not what was written from a disk that fails.

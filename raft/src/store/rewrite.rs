@@ -11,10 +11,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 pub(super) fn rewrite(
     base: &Base,
     place: Place,
-    cache_bytes: usize,
+    (reserve, cache_bytes): (u64, usize),
     cancel: &AtomicBool,
 ) -> Result<Option<Base>, StoreError> {
-    let rewritten = match copy(base, place, cache_bytes, cancel) {
+    let rewritten = match copy(base, place, (reserve, cache_bytes), cancel) {
         Ok(Some(rewritten)) => rewritten,
         Ok(None) => return Ok(None),
         // Nothing rests on a copy that is not current, and it is a full disk that wants one most: the
@@ -45,11 +45,11 @@ pub(super) fn rewrite(
 fn copy(
     base: &Base,
     place: Place,
-    cache_bytes: usize,
+    (reserve, cache_bytes): (u64, usize),
     cancel: &AtomicBool,
 ) -> Result<Option<Base>, StoreError> {
     let (stamp, expected) = base.stamp()?;
-    let mut filling = Filling::create(place)?;
+    let mut filling = Filling::create(place, reserve)?;
     for row in base.range(&[], &[])? {
         let (key, value) = row?;
         filling.add(key, value)?;

@@ -7,7 +7,7 @@
 
 use super::base::Base;
 use super::generation::{Filling, Place};
-use super::{Stamp, StoreError, Totals};
+use super::{Stamp, StoreError, Totals, leave_room};
 use bytes::{Buf, Bytes, BytesMut};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -96,7 +96,7 @@ impl Drop for Spool {
 /// Spools what `base` sees; `None` when cancelled. Blocking.
 pub(super) fn spool(
     base: &Base,
-    chunk_bytes: usize,
+    (chunk_bytes, reserve): (usize, u64),
     cancel: &AtomicBool,
 ) -> Result<Option<Spool>, StoreError> {
     let (stamp, expected) = base.stamp()?;
@@ -105,6 +105,7 @@ pub(super) fn spool(
     let name = format!("{PREFIX}{id:032x}");
     let path = disk.path(&name);
     let io = |e| StoreError::from_io(&path, e);
+    leave_room(&disk, &path, reserve)?;
     let file = disk.open(&name, Open::CreateNew).map_err(io)?;
     let chunk_bytes = chunk_bytes.max(HEADER + 1);
     // From here on the file goes with the value, also on an error.
@@ -145,6 +146,7 @@ pub(super) fn spool(
             if unsynced >= SYNC_STEP {
                 spool.file.sync_data().map_err(io)?;
                 unsynced = 0;
+                leave_room(&spool.disk, &path, reserve)?;
             }
             if cancel.load(Ordering::Relaxed) {
                 return Ok(None);
@@ -180,10 +182,10 @@ impl Install {
     pub(super) fn create(
         place: Place,
         stamp: Stamp,
-        cache_bytes: usize,
+        (reserve, cache_bytes): (u64, usize),
         token: Arc<()>,
     ) -> Result<Install, StoreError> {
-        let filling = Filling::create(place)?;
+        let filling = Filling::create(place, reserve)?;
         Ok(Install {
             stamp,
             filling,

@@ -50,6 +50,7 @@ pub fn options() -> StoreOptions {
         first_share: 1.0,
         overlay_limit: 24_000,
         cache_bytes: 1 << 20,
+        reserve_bytes: 0,
         rewrite_min_bytes: 1 << 40,
         chunk_bytes: 700,
         scrub_pause: Duration::from_millis(5),

@@ -61,6 +61,7 @@ pub fn small(options: &mut Options) {
     options.store.rewrite_min_bytes = 128 << 10;
     options.store.chunk_bytes = 4 << 10;
     options.store.cache_bytes = 1 << 20;
+    options.store.reserve_bytes = 16 << 10;
     options.keep_log_bytes = 8 << 10;
     options.flush_log_bytes = 16 << 10;
     options.max_log_bytes = 64 << 10;

@@ -229,7 +229,7 @@ async fn join(plan: Plan) -> Result<(), Failure> {
             continue;
         }
         let birth = loop {
-            match birth_of(&spec, PATIENCE).await {
+            match birth_of(&spec, None, PATIENCE).await {
                 Ok(birth) => break birth,
                 Err(failure) => say(format_args!("waiting: {}", failure.message)),
             }

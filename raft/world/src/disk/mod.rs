@@ -160,6 +160,14 @@ impl Disk {
         }
     }
 
+    /// Bytes that files may still grow by, all together.
+    pub fn free(&self) -> io::Result<u64> {
+        match &self.0 {
+            Root::Real(root) => real::free(root),
+            Root::Sim(mount) => mount.free(),
+        }
+    }
+
     /// Renames a file, replacing an existing one. Durable after `sync_dir` (of both directories,
     /// when they differ).
     pub fn rename(&self, from: &str, to: &str) -> io::Result<()> {

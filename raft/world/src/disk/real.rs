@@ -92,6 +92,12 @@ pub(super) fn exists(path: &Path) -> io::Result<bool> {
     path.try_exists().map_err(|e| explain(e, "look for", path))
 }
 
+/// Bytes left for us on the file system of a directory.
+pub(super) fn free(root: &Path) -> io::Result<u64> {
+    let found = rustix::fs::statvfs(root).map_err(|e| explain(e.into(), "look at", root))?;
+    Ok(found.f_bavail.saturating_mul(found.f_frsize))
+}
+
 /// Renames a file.
 pub(super) fn rename(from: &Path, to: &Path) -> io::Result<()> {
     fs::rename(from, to).map_err(|e| {

@@ -340,6 +340,13 @@ impl SimFile {
     }
 }
 
+impl Mount {
+    pub(in crate::disk) fn free(&self) -> io::Result<u64> {
+        let state = self.state("look at", "")?;
+        Ok(state.options.capacity.saturating_sub(state.used()))
+    }
+}
+
 /// How long a file of length `len` may become when it is to become `wanted`.
 fn room(state: &State, len: u64, wanted: u64) -> u64 {
     if wanted <= len || state.options.capacity == u64::MAX {
