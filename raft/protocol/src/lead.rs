@@ -24,7 +24,7 @@ pub(crate) struct Lead {
     beat_elapsed: u32,
     quorum_elapsed: u32,
     /// What its own disk held when the last election timeout began, and for how many in a row it has
-    /// not taken in more, though more is committed.
+    /// not taken in more, though there is more.
     stands_still: (Index, u32),
 }
 
@@ -132,8 +132,9 @@ impl Core {
                 return self.become_follower(self.hard.term, None);
             }
             if self.disk_stands_still() {
-                // It commits with its followers' disks and applies nothing, since it applies only
-                // what it has synced itself; and while it is heard nobody else stands.
+                // What it commits with its followers' disks it never applies, since it applies only
+                // what it has synced itself, and to a follower that needs a snapshot it sends none;
+                // and while it is heard nobody else stands.
                 why!(
                     self,
                     "the own disk took nothing in for {PATIENCE} election timeouts -> step down"
@@ -164,12 +165,12 @@ impl Core {
 
     /// Once in an election timeout: whether the own disk has not moved for long enough.
     fn disk_stands_still(&mut self) -> bool {
-        let (synced, commit) = (self.log.synced(), self.commit);
+        let (synced, last) = (self.log.synced(), self.log.last_index());
         let Some(lead) = &mut self.lead else {
             return false;
         };
         let (before, times) = lead.stands_still;
-        let times = if commit > synced && before == synced {
+        let times = if last > synced && before == synced {
             times + 1
         } else {
             0

@@ -294,6 +294,10 @@ fn a_leader_whose_disk_stands_still_steps_down() {
     assert!(!steps_down(&mut solo, 75), "it moved");
     assert!(steps_down(&mut solo, 40), "it does not");
     assert_eq!(solo.status().term, 1, "the term stays");
+    // Nor does it commit anything when the follower that it would take needs a snapshot.
+    let mut solo = leader();
+    solo.step(Input::Propose(vec![Payload::from("a")]));
+    assert!(steps_down(&mut solo, 115), "whatever is committed");
 }
 
 #[test]

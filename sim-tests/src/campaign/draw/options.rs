@@ -55,8 +55,9 @@ pub(super) fn draw(draw: &mut Draw) -> Options {
         pause_ms: if long {
             60
         } else {
-            // What is long is written now and then.
-            draw.of(&[40, 100, 100, 300]).max(padding as u64 / 1000)
+            // What is long is written now and then, and many at a time come with pauses.
+            let pause = draw.of(&[40, 100, 100, 300]);
+            pause.max(padding as u64 / 600).max(35 * depth)
         },
         padding,
         load_ms: if long {

@@ -81,8 +81,10 @@ impl Drawing {
 
     /// Clients with several operations under way, and few of them, or no checker keeps up.
     fn pipelined(&mut self) {
-        self.options.clients = self.options.clients.min(MOST_PIPELINED);
-        (self.options.depth, self.options.pause_ms) = (3, 40);
+        let options = &mut self.options;
+        options.clients = options.clients.min(MOST_PIPELINED);
+        let least = if options.load_ms > 60_000 { 100 } else { 40 };
+        (options.depth, options.pause_ms) = (3, least.max(options.padding as u64 / 600));
     }
 
     /// Damage to a majority of one group.
