@@ -67,13 +67,21 @@ impl Peers {
         })
     }
 
-    /// Where to listen: as given, or on all interfaces at the port of the own entry.
+    /// Where to listen: as given, or on all interfaces at the port of the own entry (those of IPv6 too
+    /// where that entry is an address of it).
     pub fn listen(&self, id: u64, given: Option<&str>) -> Result<String, String> {
         let own = self.own(id)?;
         Ok(match given {
             Some(given) => given.to_string(),
-            // Its form was checked when it was parsed.
-            None => format!("0.0.0.0:{}", port(own).unwrap_or_default()),
+            None => {
+                let all = if own.starts_with('[') {
+                    "[::]"
+                } else {
+                    "0.0.0.0"
+                };
+                // Its form was checked when it was parsed.
+                format!("{all}:{}", port(own).unwrap_or_default())
+            }
         })
     }
 }
@@ -247,5 +255,23 @@ pub async fn health(listen: &str, channel: u8, status: Bytes) -> Result<(), Stri
     match link.call(channel, status, HEALTH_DEADLINE).await {
         Ok(_) => Ok(()),
         Err(error) => Err(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_interfaces_are_listened_on_in_the_own_entrys_family() {
+        let peers: Peers = "1=[::1]:7001,2=127.0.0.1:7002,3=db3.example:7003"
+            .parse()
+            .expect("well formed");
+        let listen = |id, given| peers.listen(id, given);
+        assert_eq!(listen(1, None), Ok("[::]:7001".into()));
+        assert_eq!(listen(2, None), Ok("0.0.0.0:7002".into()));
+        assert_eq!(listen(3, None), Ok("0.0.0.0:7003".into()));
+        assert_eq!(listen(1, Some("[::1]:7000")), Ok("[::1]:7000".into()));
+        assert!(listen(4, None).is_err());
     }
 }

@@ -91,3 +91,36 @@ fn the_log_is_reset_after_the_switch() {
         assert_eq!(recovered.entries.last().map(|e| e.index), Some(5));
     });
 }
+
+/// The process was killed before it proved its last batch: the next life does, or damage to that batch
+/// would be taken for a torn tail as long as nothing else is written.
+#[test]
+fn the_last_batch_of_an_earlier_life_is_sealed() {
+    block_on_test(async {
+        let disk = disk("a");
+        let (shared, mut ends) = shared(&disk, options(BTreeMap::new()), &Stamp::default());
+        let (log, _) = open(&disk);
+        let (ops, rx) = mpsc::unbounded_channel();
+        let life = tokio::spawn(run(shared.clone(), log, rx));
+        let _ = ops.send(LogOp::Write(write(1, 1, 1..=5)));
+        ends.internal.recv().await.expect("it is synced");
+        life.abort();
+        let _ = life.await;
+        let (log, recovered) = open(&disk);
+        assert_eq!(recovered.entries.len(), 5);
+        let (_ops, rx) = mpsc::unbounded_channel();
+        let life = tokio::spawn(run(shared, log, rx));
+        sleep(IDLE + IDLE / 2).await;
+        life.abort();
+        let _ = life.await;
+        let (name, _) = disk
+            .files()
+            .into_iter()
+            .find(|(n, _)| n.ends_with(".seg"))
+            .expect("one");
+        // Behind the two copies of the header.
+        assert!(disk.flip_bit(&name, 2 * 4096 + 100, 0));
+        let (_, recovered) = open(&disk);
+        assert!(recovered.damage.is_some(), "{:?}", recovered.torn);
+    });
+}

@@ -1,4 +1,4 @@
-//! Bugs of this very tree that the campaign found.
+//! Bugs of this very tree that the campaign found, or its readers.
 
 use super::{Mutant, edit};
 
@@ -56,5 +56,65 @@ pub(super) const MUTANTS: &[Mutant] = &[
             "Err(error) if error.is_full() && error.to_string().is_empty() => {",
         )],
         tests: &["raft/store::a_rewrite_without_room"],
+    },
+    Mutant {
+        id: "X25",
+        star: true,
+        what: "after a failed sync the next life syncs what it reads back, and does not write it again",
+        seen: "Rebello et al., USENIX ATC 2020: the kernel takes the page for clean",
+        edits: &[edit(
+            "raft/src/log/recover.rs",
+            "        reader.file.write_all_at(&record, last_record.start)?;",
+            "        drop(record);",
+        )],
+        tests: &["raft/log_damage::what_a_failed_sync_left"],
+    },
+    Mutant {
+        id: "X26",
+        star: false,
+        what: "the last batch of an earlier life is never proved: damage to it is taken for a torn tail",
+        seen: "a reader",
+        edits: &[edit(
+            "raft/src/replica/log_task.rs",
+            "    let mut sealed = false;",
+            "    let mut sealed = true;",
+        )],
+        tests: &["raft/lib::replica::log_task::tests::the_last_batch_of_an_earlier_life"],
+    },
+    Mutant {
+        id: "X27",
+        star: false,
+        what: "a leader whose disk hangs leads for ever, and answers nobody",
+        seen: "a reader; and half of it, a leader that commits nothing either, the campaign",
+        edits: &[edit(
+            "raft/protocol/src/lead.rs",
+            "        times >= PATIENCE",
+            "        times >= u32::MAX",
+        )],
+        tests: &["raft-protocol/reads::a_leader_whose_disk_stands_still"],
+    },
+    Mutant {
+        id: "X28",
+        star: true,
+        what: "a client names no cluster: another one at the same addresses takes its writes",
+        seen: "a reader: session ids count from 1 in every cluster",
+        edits: &[edit(
+            "kv/src/client/router.rs",
+            "            self.cluster.get_or_init(|| cluster);",
+            "            let _ = cluster;",
+        )],
+        tests: &["kv/client_fake::a_server_of_another_cluster"],
+    },
+    Mutant {
+        id: "X29",
+        star: false,
+        what: "who waits for a flush waits for a rewrite that gave way, and nothing begins the flush",
+        seen: "found by the campaign (I21) in the very change that let a rewrite give way sooner",
+        edits: &[edit(
+            "raft/src/store/engine.rs",
+            "let urgent = self.full() || self.gave_way;",
+            "let urgent = self.full();",
+        )],
+        tests: &["raft/store::a_rewrite_that_gave_way"],
     },
 ];
