@@ -3,9 +3,11 @@
 use super::*;
 use crate::log::{LogOptions, LogOwner};
 use crate::replica::parts::{disk, options, shared};
+use crate::replica::shared::Ends;
 use crate::store::Stamp;
 use raft_protocol::{Body, Entry, HardState, Index, Term};
 use std::collections::BTreeMap;
+use tokio::task::JoinHandle;
 use world::disk::SimDisk;
 use world::testing::block_on_test;
 
@@ -36,6 +38,26 @@ fn open(disk: &SimDisk) -> (Log, crate::log::Recovered) {
     Log::open(&disk.disk(), owner, options, &SnapshotMeta::default()).expect("the log opens")
 }
 
+type Life = JoinHandle<Result<(), Fatal>>;
+type Ops = mpsc::UnboundedSender<LogOp>;
+
+/// A log task with five entries synced on this disk, and what it is held by.
+async fn begun(disk: &SimDisk) -> (Life, Ops, Arc<Shared>, Ends) {
+    let (shared, mut ends) = shared(disk, options(BTreeMap::new()), &Stamp::default());
+    let (log, _) = open(disk);
+    let (ops, rx) = mpsc::unbounded_channel();
+    let life = tokio::spawn(run(shared.clone(), log, rx));
+    let _ = ops.send(LogOp::Write(write(1, 1, 1..=5)));
+    let synced = ends.internal.recv().await;
+    assert!(matches!(synced, Some(Internal::Persisted(1))));
+    (life, ops, shared, ends)
+}
+
+async fn end(life: Life) {
+    life.abort();
+    let _ = life.await;
+}
+
 /// A suffix that replaces another while that one still waits for its sync: in one batch with it,
 /// and behind it. The other way round the replaced entries would be the log after a restart.
 #[test]
@@ -60,15 +82,7 @@ fn what_replaces_a_suffix_is_written_behind_it() {
 fn the_log_is_reset_after_the_switch() {
     block_on_test(async {
         let disk = disk("a");
-        let (shared, mut ends) = shared(&disk, options(BTreeMap::new()), &Stamp::default());
-        let (log, _) = open(&disk);
-        let (ops, rx) = mpsc::unbounded_channel();
-        let life = tokio::spawn(run(shared.clone(), log, rx));
-        let _ = ops.send(LogOp::Write(write(1, 1, 1..=5)));
-        assert!(matches!(
-            ends.internal.recv().await,
-            Some(Internal::Persisted(1))
-        ));
+        let (life, ops, _shared, mut ends) = begun(&disk).await;
         let snapshot = SnapshotMeta {
             index: 100,
             term: 2,
@@ -83,8 +97,7 @@ fn the_log_is_reset_after_the_switch() {
         };
         assert_eq!(meta, snapshot);
         disk.power_fail();
-        life.abort();
-        let _ = life.await;
+        end(life).await;
         drop(reply);
         let (_, recovered) = open(&disk);
         assert_eq!(recovered.base.index, 0);
@@ -98,21 +111,14 @@ fn the_log_is_reset_after_the_switch() {
 fn the_last_batch_of_an_earlier_life_is_sealed() {
     block_on_test(async {
         let disk = disk("a");
-        let (shared, mut ends) = shared(&disk, options(BTreeMap::new()), &Stamp::default());
-        let (log, _) = open(&disk);
-        let (ops, rx) = mpsc::unbounded_channel();
-        let life = tokio::spawn(run(shared.clone(), log, rx));
-        let _ = ops.send(LogOp::Write(write(1, 1, 1..=5)));
-        ends.internal.recv().await.expect("it is synced");
-        life.abort();
-        let _ = life.await;
+        let (life, _, shared, _ends) = begun(&disk).await;
+        end(life).await;
         let (log, recovered) = open(&disk);
         assert_eq!(recovered.entries.len(), 5);
         let (_ops, rx) = mpsc::unbounded_channel();
         let life = tokio::spawn(run(shared, log, rx));
         sleep(IDLE + IDLE / 2).await;
-        life.abort();
-        let _ = life.await;
+        end(life).await;
         let (name, _) = disk
             .files()
             .into_iter()

@@ -174,3 +174,41 @@ impl Consensus {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use world::clock::sleep;
+    use world::testing::block_on_test;
+
+    /// The first refusal may mean that the follower is past the snapshot; more of them, that it has no
+    /// room: then the whole state would be copied again and again.
+    #[test]
+    fn who_takes_no_snapshot_is_left_in_peace_for_longer_and_longer() {
+        block_on_test(async {
+            let mut snapshots = Snapshots::default();
+            assert!(snapshots.is_due(2));
+            snapshots.ended(2, false);
+            assert!(snapshots.is_due(2), "at once");
+            snapshots.ended(2, false);
+            assert!(!snapshots.is_due(2) && snapshots.is_due(3));
+            sleep(PAUSE.0 + PAUSE.0 / 5).await;
+            assert!(snapshots.is_due(2));
+            for _ in 0..100 {
+                snapshots.ended(2, false);
+            }
+            let (_, until) = snapshots.failed[&2];
+            let left = until.saturating_duration_since(now());
+            assert!(left <= PAUSE.1 && left > PAUSE.1 / 2, "{left:?}");
+            snapshots.ended(2, true);
+            assert!(snapshots.is_due(2));
+            snapshots.ended(2, false);
+            snapshots.ended(2, false);
+            snapshots.stand_down();
+            assert!(
+                snapshots.is_due(2),
+                "another leadership knows nothing of it"
+            );
+        });
+    }
+}

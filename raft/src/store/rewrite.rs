@@ -6,8 +6,9 @@ use super::generation::{Current, Filling, Place};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Copies what `base` sees into the generation at `place`, in key order, and makes that one
-/// current; `None` when cancelled before, or when the disk has no room for two. Nothing is flushed meanwhile, so the stamp stays the
-/// same and `CURRENT` never moves to a lower one. Blocking.
+/// current; `None` when cancelled before, or when the disk has no room for two and `reserve` bytes.
+/// Nothing is flushed meanwhile, so the stamp stays the same and `CURRENT` never moves to a lower one.
+/// Blocking.
 pub(super) fn rewrite(
     base: &Base,
     place: Place,

@@ -55,7 +55,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
             "Err(error) if error.is_full() => {",
             "Err(error) if error.is_full() && error.to_string().is_empty() => {",
         )],
-        tests: &["raft/store::a_rewrite_without_room"],
+        tests: &["raft/store_rewrite::a_rewrite_without_room"],
     },
     Mutant {
         id: "X25",
@@ -67,7 +67,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
             "        reader.file.write_all_at(&record, last_record.start)?;",
             "        drop(record);",
         )],
-        tests: &["raft/log_damage::what_a_failed_sync_left"],
+        tests: &["raft/log_kept::what_a_failed_sync_left"],
     },
     Mutant {
         id: "X26",
@@ -115,6 +115,6 @@ pub(super) const MUTANTS: &[Mutant] = &[
             "let urgent = self.full() || self.gave_way;",
             "let urgent = self.full();",
         )],
-        tests: &["raft/store::a_rewrite_that_gave_way"],
+        tests: &["raft/store_rewrite::a_rewrite_that_gave_way"],
     },
 ];

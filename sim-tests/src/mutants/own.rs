@@ -20,7 +20,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Ok(Active {",
             "    Ok(Active {",
         )],
-        tests: &["raft/log_damage::what_recovery_keeps", "raft/log_walk::"],
+        tests: &["raft/log_kept::what_recovery_keeps", "raft/log_walk::"],
     },
     Mutant {
         id: "X02",

@@ -122,7 +122,7 @@ impl Paged {
         };
         // What a killed process left may not be durable. It must be before the next sync
         // overwrites the older page of sums of a group, or a crash then could lose both.
-        file.sync_data()?;
+        file.sync_data().inspect_err(|_| file.forget())?;
         Ok(Paged(Arc::new(Shared {
             file,
             path,
