@@ -42,6 +42,8 @@ pub(super) struct Applier<M> {
     filled: Vec<Installed>,
     /// Bytes of entries applied since the last flush began.
     unflushed: usize,
+    /// Bytes of entries that the running flush makes durable.
+    in_flush: usize,
     /// When the state is tidied, unless something is applied before.
     tidy_at: Instant,
     /// The brake, and when the running flush began.
@@ -88,6 +90,7 @@ impl<M: Machine> Applier<M> {
             waiting: 0,
             filled: Vec::new(),
             unflushed: 0,
+            in_flush: 0,
             tidy_at: now() + AT_REST,
             pace: Pace::new(),
             flushing: None,
@@ -166,9 +169,9 @@ impl<M: Machine> Applier<M> {
         let before = self.store.pressure();
         // At the hard limit nothing is applied until the flush is through. (Of rows that are written
         // again and again the overlay stays small, and the log behind it does not.)
-        let options = &self.shared.options;
-        let longest = options.max_log_bytes + options.store.overlay_limit;
-        while self.store.full() || (self.unflushed >= longest && self.store.is_behind()) {
+        let longest = self.shared.options.max_unflushed_bytes();
+        let behind = |a: &Self| a.unflushed + a.in_flush >= longest && a.store.is_behind();
+        while self.store.full() || behind(self) {
             world::mark!("apply: the overlay is at its hard limit");
             self.store.give_way();
             self.flush(true);
@@ -276,7 +279,7 @@ impl<M: Machine> Applier<M> {
         told::size(self.shared.site, &sizes);
         let fill = self.store.pressure();
         if self.store.maybe_flush(force) {
-            self.unflushed = 0;
+            self.in_flush = std::mem::take(&mut self.unflushed);
             self.pace.flush_begins(fill);
             self.flushing = Some(world::clock::now());
         }
@@ -340,6 +343,7 @@ impl<M: Machine> Applier<M> {
     fn done(&mut self, done: Done) {
         match done {
             Done::Flushed | Done::Rewritten => {
+                self.in_flush = 0;
                 if let Some(since) = self.flushing.take() {
                     let overlay = self.shared.options.store.overlay_bytes;
                     self.pace.flush_ended(since.elapsed(), overlay);
@@ -388,7 +392,7 @@ impl<M: Machine> Applier<M> {
         }
         self.machine.load(self.store.rows())?;
         self.time_ms = self.store.stamp().time_ms;
-        self.unflushed = 0;
+        (self.unflushed, self.in_flush) = (0, 0);
         observe(self.shared.site, "install", &[("index", meta.index)]);
         self.tell();
         self.publish();

@@ -33,7 +33,9 @@ pub struct Options {
     /// The state is flushed when this many bytes of entries were applied since the last flush,
     /// however small the overlay (one key overwritten for ever).
     pub flush_log_bytes: usize,
-    /// While a snapshot is in transfer the log behind it is kept up to this many bytes.
+    /// The log in memory, less what is not applied yet, bytes. Half of it is for entries whose flush
+    /// is not through: beyond, nothing is applied. While the log is no longer than the other half,
+    /// what a snapshot in transfer needs of it is kept.
     pub max_log_bytes: usize,
     /// Bytes of entries in one append, see `raft_protocol::Settings`.
     pub max_append_bytes: usize,
@@ -70,6 +72,11 @@ impl Options {
     /// Longest command, bytes: it must fit a frame together with what surrounds it.
     pub fn max_command(&self) -> usize {
         self.limits.max_frame.saturating_sub(64 << 10)
+    }
+
+    /// Bytes of entries that may be applied and not durable.
+    pub(super) fn max_unflushed_bytes(&self) -> usize {
+        self.max_log_bytes / 2
     }
 
     pub(super) fn settings(&self) -> Settings {

@@ -74,7 +74,7 @@ impl Consensus {
         let options = &self.shared.options;
         let status = self.core.status();
         let mut through = durable.index.min(status.commit);
-        if status.log_bytes <= options.max_log_bytes {
+        if status.log_bytes <= options.max_log_bytes - options.max_unflushed_bytes() {
             let keep = options.keep_log_bytes;
             let mut kept = 0;
             for entry in self

@@ -201,6 +201,7 @@ pub(super) fn generations(disk: &Disk) -> Result<Vec<u64>, StoreError> {
                 .strip_suffix(".redb")?
                 .parse()
                 .ok()
+                .filter(|number| *number < u64::MAX)
         })
         .collect())
 }

@@ -64,8 +64,12 @@ pub(super) fn find(disk: &Disk, cache_bytes: usize) -> Result<Found, StoreError>
         }
         Some(Ok(Current::V1 { generation, index })) => (generation, index),
     };
+    let Some(after) = generation.checked_add(1) else {
+        let path = disk.path("CURRENT");
+        return lost(format!("{}: no generation {generation}", path.display()));
+    };
     let place = Place::new(disk, generation);
-    let next = next.max(generation + 1);
+    let next = next.max(after);
     let state = if generation == 0 {
         State::Fresh
     } else if let Some(reason) = condemned(disk, generation) {

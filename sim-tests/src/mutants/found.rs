@@ -117,4 +117,16 @@ pub(super) const MUTANTS: &[Mutant] = &[
         )],
         tests: &["raft/store_rewrite::a_rewrite_that_gave_way"],
     },
+    Mutant {
+        id: "X30",
+        star: false,
+        what: "what a running flush makes durable is not counted as unflushed: the log in memory grows",
+        seen: "the limit that the simulation checked was not the one that was kept",
+        edits: &[edit(
+            "raft/src/replica/apply.rs",
+            "a.unflushed + a.in_flush >= longest",
+            "a.unflushed >= 3 * longest",
+        )],
+        tests: &["sim-tests/raft_scenarios::compaction::no_more_is_applied"],
+    },
 ];

@@ -83,3 +83,46 @@ async fn a_log_that_starts_full_is_cut() {
     })
     .await;
 }
+
+/// The state flushes more slowly than entries arrive: what is applied and not durable, and so the
+/// log in memory, has an end.
+#[madsim::test]
+async fn no_more_is_applied_than_half_a_log_before_its_flush() {
+    const SIZE: usize = 1000;
+    const WRITERS: usize = 16;
+    const ROOM: usize = 32 << 10;
+    let mut options = RaftOptions::small_log(3);
+    let small = options.adjust.clone();
+    options.adjust = Arc::new(move |o| {
+        small(o);
+        (o.max_log_bytes, o.store.chunk_bytes) = (ROOM, 64 << 10);
+    });
+    // Now and then a flush stands still for a while, and the log does not.
+    options.disk.stall = 0.02;
+    scenario(options, |c| async move {
+        let leader = c.wait_leader(&c.ids()).await;
+        let (mut writers, mut most) = (Vec::new(), 0);
+        for writer in 0..WRITERS {
+            let c = c.clone();
+            writers.push(tokio::spawn(async move {
+                for i in 0..150 {
+                    let mut command = command("load", 1000 * writer + i);
+                    command.resize(SIZE, b'.');
+                    let _ = c.propose(leader, command, LONG).await;
+                }
+            }));
+        }
+        while writers.iter().any(|writer| !writer.is_finished()) {
+            millis(1).await;
+            let status = c.status(leader).expect("up");
+            most = most.max((status.applied - status.durable) as usize * SIZE);
+        }
+        // The last batch may go beyond the half: it holds one command of each writer at the most.
+        assert!(
+            most <= ROOM / 2 + WRITERS * SIZE,
+            "{most} bytes were applied and not durable"
+        );
+        heal_and_settle(&c).await;
+    })
+    .await;
+}

@@ -28,7 +28,8 @@ struct Taken {
 }
 
 struct Place {
-    task: AbortHandle,
+    /// None until it is started.
+    task: Option<AbortHandle>,
     guest: Guest,
 }
 
@@ -65,7 +66,7 @@ impl Taken {
     fn leave(&mut self, number: u64) -> Option<AbortHandle> {
         let Place { task, guest } = self.places.remove(&number)?;
         self.clients -= usize::from(guest == Guest::Client);
-        Some(task)
+        task
     }
 
     /// Ends the connection that has owed its hello longest.
@@ -97,12 +98,17 @@ impl Places {
         if full && late.is_none() {
             return Entry::None;
         }
-        let places = self.clone();
-        // Inserted before the task can give its place back: that needs the lock held here.
-        let task = start(Seat { number, places });
-        let guest = Guest::Unknown;
+        let (task, guest) = (None, Guest::Unknown);
         taken.places.insert(number, Place { task, guest });
         drop(taken);
+        // Not under the lock: a runtime that shuts down drops the new task, and its seat, at once.
+        let places = self.clone();
+        let task = start(Seat { number, places });
+        match self.lock().places.get_mut(&number) {
+            Some(place) => place.task = Some(task),
+            // All were ended meanwhile, or it has ended already.
+            None => task.abort(),
+        }
         match late {
             None => Entry::Free,
             Some(task) => {
@@ -120,8 +126,8 @@ pub(super) struct Open(pub(super) Places);
 impl Drop for Open {
     fn drop(&mut self) {
         let taken = std::mem::take(&mut *self.0.lock());
-        for place in taken.places.into_values() {
-            place.task.abort();
+        for task in taken.places.into_values().filter_map(|place| place.task) {
+            task.abort();
         }
     }
 }
