@@ -8,6 +8,7 @@ use super::generation::{Current, Place};
 use super::jobs::{Outcome, Running, wait};
 use super::open::{State, find};
 use super::rows::Rows;
+use super::scrub::Pass;
 use super::spool::{Install, Installed, Spool};
 use super::{Done, Opened, Pressure, Stamp, StoreError, StoreOptions, Totals};
 use raft_protocol::Configuration;
@@ -29,10 +30,10 @@ pub struct Store {
     pub(super) next: u64,
     pub(super) running: Option<Running<Outcome>>,
     pub(super) spooling: Option<Running<Option<Spool>>>,
-    /// A step of the scrub, and from which block on.
-    pub(super) scrubbing: Option<Running<(u64, u64)>>,
-    /// Generation and block at which the scrub goes on, and when.
-    pub(super) scrub_at: (u64, u64),
+    /// A step of the scrub: its generation, and how far the pass is then.
+    pub(super) scrubbing: Option<Running<(u64, Pass)>>,
+    /// Where the scrub goes on, and when.
+    pub(super) scrub_at: (u64, Pass),
     pub(super) scrub_due: Instant,
     /// A snapshot is asked for that covers at least this index.
     pub(super) wanted: Option<u64>,
@@ -83,7 +84,7 @@ impl Store {
             running: None,
             spooling: None,
             scrubbing: None,
-            scrub_at: (0, 0),
+            scrub_at: (0, Pass::default()),
             scrub_due: now(),
             wanted: None,
             installing: Weak::new(),
@@ -323,8 +324,7 @@ impl Store {
             },
             None => None,
         };
-        if let Some(scrubbing) = &self.scrubbing {
-            scrubbing.cancel.store(true, Ordering::Relaxed);
+        if self.scrubbing.is_some() {
             wait(&mut self.scrubbing).await?;
         }
         if let Some(cleaning) = self.cleaning.take() {

@@ -5,7 +5,7 @@ use super::engine::Store;
 use super::generation::{Current, Place, commit_layer};
 use super::layer::Layer;
 use super::rewrite::rewrite;
-use super::scrub::scrub;
+use super::scrub::{Pass, scrub};
 use super::spool::spool;
 use super::{Stamp, StoreError, Totals};
 use std::future::pending;
@@ -122,12 +122,11 @@ impl Store {
         let Some(base) = &self.rows.base else { return };
         let generation = base.generation.clone();
         let number = generation.place.number;
-        let start = if self.scrub_at.0 == number {
-            self.scrub_at.1
-        } else {
-            0
+        let pass = match std::mem::take(&mut self.scrub_at) {
+            (of, pass) if of == number => pass,
+            _ => Pass::default(),
         };
-        let work = move |cancel: &AtomicBool| Ok((number, scrub(&generation, start, cancel)?));
+        let work = move |_: &AtomicBool| Ok((number, scrub(&generation, pass)?));
         self.scrubbing = Some(self.start(false, work));
     }
 
