@@ -2,13 +2,13 @@
 //! refusal named, where a group is reached now, or with the shard's former owner.
 
 use super::{REFRESH_DEADLINE, Router};
-use ctrler::config::{Config, GroupId, ShardId};
+use ctrler::config::{Config, ConfigNum, GroupId, ShardId};
 use std::sync::Arc;
 use std::time::Duration;
 
 /// Least time between two questions about the same group, or the same shard.
 const LOOK_UP_SPACING: Duration = Duration::from_millis(250);
-/// How many configurations back a shard's former owner is looked for.
+/// How many configurations back a shard's former owner is looked for; so many are remembered.
 const LOOK_BACK: usize = 64;
 
 impl Router {
@@ -81,7 +81,7 @@ impl Router {
         // A group that was only named by a refusal may not be in it yet, or not any more.
         let mut seen = owner(newest) == Some(group);
         for num in (1..newest.num).rev().take(LOOK_BACK) {
-            let config = self.ctrlers.query(Some(num), REFRESH_DEADLINE).await.ok()?;
+            let config = self.past(num).await?;
             match owner(&config) {
                 Some(other) if other != group && seen => return Some(Some(other)),
                 Some(other) => seen |= other == group,
@@ -90,6 +90,21 @@ impl Router {
             }
         }
         Some(None)
+    }
+
+    /// An old configuration, asked for once for all shards: in an outage they all look back.
+    async fn past(&self, num: ConfigNum) -> Option<Arc<Config>> {
+        if let Some(known) = self.state().past.get(&num) {
+            return Some(known.clone());
+        }
+        let config = self.ctrlers.query(Some(num), REFRESH_DEADLINE).await;
+        let config = Arc::new(config.ok()?);
+        let mut state = self.state();
+        state.past.insert(num, config.clone());
+        if state.past.len() > LOOK_BACK {
+            state.past.pop_first();
+        }
+        Some(config)
     }
 
     /// Asks the controllers where a group is reached now, unless that is being done already. A

@@ -7,7 +7,7 @@ use super::answer::Trouble;
 use crate::api::{CHANNEL, Request};
 use bytes::Bytes;
 use ctrler::client::ClientError;
-use ctrler::config::{Config, GroupId, ShardId};
+use ctrler::config::{Config, ConfigNum, GroupId, ShardId};
 pub use ctrler::program::client_hello;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -79,6 +79,8 @@ struct State {
     former: BTreeMap<(ShardId, GroupId), Option<GroupId>>,
     /// Shards whose history is being asked for.
     looking_back: BTreeSet<ShardId>,
+    /// Old configurations that were asked for.
+    past: BTreeMap<ConfigNum, Arc<Config>>,
     links: BTreeMap<(GroupId, String), Link>,
     refreshing: bool,
     /// Groups that are being looked up.

@@ -93,3 +93,32 @@ fn a_shard_that_moved_is_followed_while_the_controllers_are_down() {
         assert_eq!(world.group(2).rows.len(), 1);
     });
 }
+
+/// A group with several shards is down and had them from another one, twenty configurations ago: the
+/// way there is asked for once, and not once for each shard.
+#[test]
+fn a_history_is_asked_for_once() {
+    block_on_test(async {
+        let world = start(LONG).await;
+        let dead = Group {
+            servers: nowhere(),
+            birth: 2,
+        };
+        {
+            let mut config = world.config();
+            config.num = 30;
+            config.groups.insert(2, dead);
+            config.shards = vec![Some(2); 4];
+        }
+        world.control().former = Some((10, 1));
+        for shard in 0..4 {
+            let key = (0..).map(|n: u32| n.to_be_bytes());
+            let key = key.into_iter().find(|k| kv::slot::shard(k, 4) == shard);
+            let key = key.expect("there are keys of every shard");
+            assert_eq!(world.client.put(&key, b"1").await, Ok(()));
+        }
+        let asked = world.control().asked.clone();
+        let once: std::collections::BTreeMap<u64, usize> = (10..30).map(|n| (n, 1)).collect();
+        assert_eq!(asked, once);
+    });
+}

@@ -186,6 +186,10 @@ pub struct Control {
     pub down: bool,
     /// Where groups are now; for others, the configuration says it.
     pub moved: BTreeMap<u64, Group>,
+    /// Who had all shards through a configuration.
+    pub former: Option<(u64, u64)>,
+    /// How often old configurations were asked for.
+    pub asked: BTreeMap<u64, usize>,
 }
 
 /// A controller that answers queries.
@@ -202,6 +206,21 @@ impl Ctrler {
             holds: true,
             left: None,
         })
+    }
+
+    fn config(&self, num: Option<u64>) -> Config {
+        let mut control = self.1.lock().expect("no panic holds it");
+        let mut config = self.0.lock().expect("no panic holds it").clone();
+        if let Some(num) = num.filter(|num| *num < config.num) {
+            *control.asked.entry(num).or_default() += 1;
+            config.num = num;
+            if let Some((through, owner)) = control.former
+                && num <= through
+            {
+                config.shards.fill(Some(owner));
+            }
+        }
+        config
     }
 }
 
@@ -220,9 +239,7 @@ impl Service for Ctrler {
         use ctrler::api::{Request, Response};
         let response = match postcard::from_bytes::<Request>(&body).expect("a request") {
             _ if self.1.lock().expect("no panic holds it").down => Response::Busy,
-            Request::Query(_) => {
-                Response::Config(self.0.lock().expect("no panic holds it").clone())
-            }
+            Request::Query(num) => Response::Config(self.config(num)),
             Request::Cluster => Response::Cluster {
                 cluster: CLUSTER,
                 shards: 1,
