@@ -3,8 +3,9 @@
 mod store_common;
 
 use raft::store::{Done, Opened, Store, StoreError, StoreOptions};
+use std::io::ErrorKind;
 use store_common::*;
-use world::disk::SimDisk;
+use world::disk::{DiskOp, SimDisk};
 use world::testing::block_on_test;
 
 /// A store with some rows of its own, flushed, at index 5.
@@ -299,6 +300,29 @@ fn an_install_cancels_a_rewrite() {
         store.close().await.unwrap();
         assert_eq!(state_files(&sim).len(), 1, "{:?}", state_files(&sim));
         assert_eq!(content(open(&sim).await.rows()), expected);
+    });
+}
+
+/// What an install waits for ends in an error that is the server's end, and not the transfer's.
+#[test]
+fn a_job_that_fails_under_an_install_fails_the_store() {
+    block_on_test(async {
+        let sim = sim_disk("a", 10);
+        let options = StoreOptions {
+            rewrite_min_bytes: 1000,
+            ..options()
+        };
+        let mut store = open_with(&sim, options).await;
+        apply(&mut store, &[("a", "1")]);
+        flush(&mut store).await.unwrap();
+        store.maybe_flush(false);
+        apply(&mut store, &[("a", "2")]);
+        store.give_way();
+        let (spool, ..) = donor(1, 60).await;
+        assert!(!store.has_failed());
+        sim.fail_nth(DiskOp::Sync, 1, ErrorKind::Other);
+        assert!(fill(&mut store, &spool).await.is_err());
+        assert!(store.has_failed());
     });
 }
 

@@ -115,6 +115,7 @@ impl<M: Machine> Applier<M> {
                 },
                 () = sleep(self.tidy_at.saturating_duration_since(now())) => {
                     self.tidy_at = now() + AT_REST;
+                    self.store.rest();
                     self.flush(true);
                 }
             }
@@ -151,7 +152,17 @@ impl<M: Machine> Applier<M> {
             }
             Apply::Spool => self.store.start_snapshot(),
             Apply::Install { stamp, reply } => {
-                let _ = reply.send(self.store.install(stamp).await);
+                let before = self.store.durable().index;
+                match self.store.install(stamp).await {
+                    // A job that it waited for: that ends the server, and is no answer to the sender.
+                    Err(error) if self.store.has_failed() => return Err(error.into()),
+                    install => {
+                        let _ = reply.send(install);
+                    }
+                }
+                if self.store.durable().index > before {
+                    self.done(Done::Flushed);
+                }
             }
             Apply::Filled(installed) => {
                 let meta = installed.stamp.meta();
@@ -344,6 +355,10 @@ impl<M: Machine> Applier<M> {
         match done {
             Done::Flushed | Done::Rewritten => {
                 self.in_flush = 0;
+                // The store began one itself, in the place of a rewrite that gave way.
+                if !self.store.is_behind() {
+                    self.unflushed = 0;
+                }
                 if let Some(since) = self.flushing.take() {
                     let overlay = self.shared.options.store.overlay_bytes;
                     self.pace.flush_ended(since.elapsed(), overlay);

@@ -6,7 +6,8 @@ use crate::replica::parts::{Nothing, disk, options, shared};
 use crate::replica::shared::Ends;
 use crate::store::{Install, Opened, Spool, Stamp, StoreOptions};
 use raft_protocol::Entry;
-use world::disk::SimDisk;
+use std::io::ErrorKind;
+use world::disk::{DiskOp, SimDisk};
 use world::testing::block_on_test;
 
 async fn open(disk: &SimDisk) -> Store {
@@ -250,5 +251,64 @@ fn replies_that_wait_to_be_sent_are_bounded() {
         assert!(third.is_ok(), "{third:?}");
         drop((second, third));
         assert_eq!(shared.unsent.bytes(), 0);
+    });
+}
+
+/// A state file of pages for one row, which is being rewritten, and gives way to a flush.
+async fn giving_way(disk: &SimDisk) -> Store {
+    let options = StoreOptions {
+        rewrite_min_bytes: 1000,
+        ..StoreOptions::default()
+    };
+    let Ok(Opened::Ready(mut store)) = Store::open(&disk.disk(), options).await else {
+        panic!("fresh")
+    };
+    store.rows_mut().put(b"key", b"1").unwrap();
+    store.applied(1, 1, 1);
+    assert!(store.maybe_flush(true));
+    assert!(matches!(store.done().await, Ok(Done::Flushed)));
+    assert!(!store.maybe_flush(false));
+    store.rows_mut().put(b"key", b"2").unwrap();
+    store.applied(2, 1, 2);
+    store.give_way();
+    *store
+}
+
+/// An install waits for the job that runs. Its failure was an answer to who offered the snapshot: the
+/// server lived on with a store that did nothing more, until its log was full and it stood still.
+#[test]
+fn a_flush_that_fails_under_an_install_ends_the_server() {
+    block_on_test(async {
+        let (disk, offered) = (disk("a"), snapshot(10).await);
+        let store = giving_way(&disk).await;
+        let (shared, mut ends) = shared(&disk, options(BTreeMap::new()), &store.stamp());
+        let (_, unused) = mpsc::unbounded_channel();
+        let events = std::mem::replace(&mut ends.apply, unused);
+        let life = tokio::spawn(Applier::new(shared.clone(), store, Nothing, events).run());
+        disk.fail_nth(DiskOp::Sync, 1, ErrorKind::Other);
+        let (reply, answer) = oneshot::channel();
+        let stamp = offered.stamp.clone();
+        let _ = shared.apply.send(Apply::Install { stamp, reply });
+        assert!(answer.await.is_err(), "it has no answer");
+        let ended = life.await.unwrap();
+        assert!(matches!(ended, Err(Fatal::Store(_))), "{ended:?}");
+    });
+}
+
+/// What was applied before a flush that the store began itself, in the place of a rewrite that gave
+/// way, is durable then: it does not count as unflushed, or each batch would wait for a flush.
+#[test]
+fn a_flush_that_the_store_began_itself_counts() {
+    block_on_test(async {
+        let disk = disk("a");
+        let store = giving_way(&disk).await;
+        let (shared, _ends) = shared(&disk, options(BTreeMap::new()), &store.stamp());
+        let (_, events) = mpsc::unbounded_channel();
+        let mut applier = Applier::new(shared, store, Nothing, events);
+        applier.unflushed = 1000;
+        let done = applier.store.done().await.unwrap();
+        assert!(matches!(done, Done::Flushed));
+        applier.done(done);
+        assert_eq!(applier.unflushed, 0);
     });
 }

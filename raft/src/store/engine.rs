@@ -183,12 +183,20 @@ impl Store {
             self.start_flush();
             return true;
         }
-        // At rest there is time for it.
-        self.gave_way &= !force;
         if self.rewrite_due() {
             self.start_rewrite();
         }
         false
+    }
+
+    /// Nothing is applied for a while: there is time for a rewrite that gave way.
+    pub fn rest(&mut self) {
+        self.gave_way &= self.is_behind();
+    }
+
+    /// A job has failed: the store does nothing more, and its server must end.
+    pub fn has_failed(&self) -> bool {
+        self.failed
     }
 
     /// Something that was applied is not durable.

@@ -118,7 +118,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         tests: &["raft/store_rewrite::a_rewrite_that_gave_way"],
     },
     Mutant {
-        id: "X30",
+        id: "X46",
         star: false,
         what: "what a running flush makes durable is not counted as unflushed: the log in memory grows",
         seen: "the limit that the simulation checked was not the one that was kept",

@@ -7,6 +7,7 @@ pub mod machines;
 pub mod nemesis;
 pub mod network;
 mod orders;
+mod rows;
 pub mod view;
 pub mod work;
 
@@ -167,6 +168,9 @@ async fn body(plan: Arc<Plan>, told: Told, whole: bool) {
     put(&told.end_us, now_us());
     cluster.nodes.take_fatal();
     cluster.nodes.finish().await;
+    if !options.over_budget {
+        rows::are_those_of_their_stamps(&machines).await;
+    }
 }
 
 /// The shards of the group that no fault touches.
