@@ -254,10 +254,12 @@ fn a_full_table_drops_closed_then_longest_idle_then_none() {
     // A closed one goes at any age.
     t.table.close(&mut t.rows, ids[7]).unwrap();
     assert!(t.open(1001).is_ok());
+    assert_eq!(t.table.dropped(), [ids[7]]);
     assert_eq!(
         t.write(1001, ids[7], 1, 0),
         Refused(Refusal::SessionExpired)
     );
+    assert_eq!(t.table.dropped(), []);
     assert_eq!(t.open(1001), Err(Refusal::Busy));
     // Then the longest idle, lowest id first among equals.
     t.write(2000, ids[0], 2, 0);

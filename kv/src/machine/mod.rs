@@ -73,6 +73,23 @@ impl Shard {
     }
 }
 
+/// Tells the harness of a session.
+fn told(site: Site, kind: &'static str, at: At, shard: ShardId, session: u64) {
+    let fields = [
+        ("shard", u64::from(shard)),
+        ("session", session),
+        ("index", at.index),
+    ];
+    observe(site, kind, &fields);
+}
+
+/// Tells it which sessions the last call dropped.
+fn dropped(site: Site, at: At, shard: ShardId, table: &Table) {
+    for session in table.dropped() {
+        told(site, "expired", at, shard, *session);
+    }
+}
+
 /// A client's reply.
 fn reply(response: &Response) -> Bytes {
     Bytes::from(postcard::to_stdvec(response).expect("responses are plain data"))
@@ -126,23 +143,16 @@ impl KvMachine {
             return Ok(Response::Busy);
         };
         here.table.expire(rows, at, EXPIRE_MAX)?;
-        Ok(match here.table.open(rows, at)? {
+        dropped(self.site, at, shard, &here.table);
+        let opened = here.table.open(rows, at)?;
+        dropped(self.site, at, shard, &here.table);
+        Ok(match opened {
             Ok(session) => {
-                self.session("open", at, shard, session);
+                told(self.site, "open", at, shard, session);
                 Response::Session(session)
             }
             Err(refusal) => Response::Refused(refusal),
         })
-    }
-
-    /// Tells the harness of a session.
-    fn session(&self, kind: &'static str, at: At, shard: ShardId, session: u64) {
-        let fields = [
-            ("shard", u64::from(shard)),
-            ("session", session),
-            ("index", at.index),
-        ];
-        observe(self.site, kind, &fields);
     }
 
     fn close(
@@ -183,12 +193,15 @@ impl KvMachine {
         };
         if at.index.is_multiple_of(EXPIRE_EVERY) {
             here.table.expire(rows, at, EXPIRE_MAX)?;
+            dropped(self.site, at, shard, &here.table);
         }
-        match here.table.judge(rows, at, seq)? {
+        let verdict = here.table.judge(rows, at, seq)?;
+        dropped(self.site, at, shard, &here.table);
+        match verdict {
             Verdict::Repeat(stored) => return Ok(stored),
             Verdict::Refused(refusal) => {
                 if refusal == Refusal::SessionExpired {
-                    self.session("expired", at, shard, seq.session);
+                    told(self.site, "expired", at, shard, seq.session);
                 }
                 return Ok(reply(&Response::Refused(refusal)));
             }

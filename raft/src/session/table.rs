@@ -22,6 +22,7 @@ pub struct Table {
     /// Row prefix.
     pub prefix: Vec<u8>,
     cache: Option<Cache>,
+    dropped: Vec<u64>,
 }
 
 /// The session rows, decoded.
@@ -39,7 +40,13 @@ impl Table {
         Table {
             prefix: prefix.to_vec(),
             cache: None,
+            dropped: Vec::new(),
         }
+    }
+
+    /// Sessions that the last call dropped: their writes are refused from now on.
+    pub fn dropped(&self) -> &[u64] {
+        &self.dropped
     }
 
     /// Forgets what is cached: after the rows were changed by others (a snapshot, a shard that
@@ -50,6 +57,7 @@ impl Table {
 
     /// Opens a session and returns its id, or refuses as busy.
     pub fn open(&mut self, rows: &mut Rows, at: At) -> Result<Result<u64, Refusal>, StoreError> {
+        self.dropped.clear();
         self.load(rows)?;
         if !self.make_room(rows, at, 1, None)? {
             return Ok(Err(Refusal::Busy));
@@ -87,6 +95,7 @@ impl Table {
     /// machine may still refuse the write, and nothing is consumed unless it calls
     /// [`Table::store`].
     pub fn judge(&mut self, rows: &mut Rows, at: At, seq: Seq) -> Result<Verdict, StoreError> {
+        self.dropped.clear();
         if seq.acked >= seq.seq {
             return Ok(Verdict::Refused(Refusal::Malformed));
         }
@@ -164,6 +173,7 @@ impl Table {
     /// Drops sessions idle for more than an hour, the longest idle first; at most `max` of them;
     /// called by commands now and then. Costs nothing while none can be.
     pub fn expire(&mut self, rows: &mut Rows, at: At, max: usize) -> Result<(), StoreError> {
+        self.dropped.clear();
         let expired = |active: i64| signed(at.time_ms).saturating_sub(active) > EXPIRY_MS as i64;
         let cache = self.load(rows)?;
         if !expired(cache.oldest_ms) {
@@ -281,6 +291,7 @@ impl Table {
         if let Some(gone) = cache.sessions.remove(&id) {
             cache.bytes -= gone.bytes;
         }
+        self.dropped.push(id);
         Ok(())
     }
 

@@ -129,4 +129,31 @@ pub(super) const MUTANTS: &[Mutant] = &[
         )],
         tests: &["sim-tests/raft_scenarios::compaction::no_more_is_applied"],
     },
+    Mutant {
+        id: "X47",
+        star: false,
+        what: "a flush leaves rows in the file that were deleted; stamp and digest are right",
+        seen: "replicas compared a digest that is kept up row by row, and nobody counted the rows",
+        edits: &[edit(
+            "raft/src/store/generation.rs",
+            "rows.remove(&key[..]).map_err(|e| place.redb(e))?;",
+            "",
+        )],
+        tests: &[
+            "raft/store::the_digest_is_that",
+            "raft/store_walk::a_walk_agrees",
+        ],
+    },
+    Mutant {
+        id: "X48",
+        star: false,
+        what: "a job that fails while an install waits for it is told to the sender, and the server lives on",
+        seen: "read: nothing is flushed any more, and the apply task stands still when the log is full",
+        edits: &[edit(
+            "raft/src/replica/apply.rs",
+            "Err(error) if self.store.has_failed() => return Err(error.into()),",
+            "",
+        )],
+        tests: &["raft/lib::replica::apply::tests::a_flush_that_fails_under"],
+    },
 ];

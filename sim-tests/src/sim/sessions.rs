@@ -15,13 +15,13 @@ struct Session {
     opened: Option<Place>,
     /// Where each of its writes took effect, from number 1.
     writes: Vec<Place>,
-    /// Where a write was told that it is gone.
+    /// Where it was dropped, or a write was told that it is gone.
     gone: Option<Place>,
 }
 
 /// Installs the checks. I9: each number takes effect once, after the one before it; a session's
 /// number is given once. I10: no write takes effect in a session that was never opened, or after
-/// one was told that the session is gone.
+/// it was dropped or one was told that it is gone.
 pub(super) fn install() {
     let mut sessions: BTreeMap<(u64, u64), Session> = BTreeMap::new();
     trace::check(move |_, event| {
