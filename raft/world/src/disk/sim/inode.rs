@@ -2,13 +2,15 @@
 //!
 //! Pages are shared (`Arc`), so that syncs, images and versions copy no bytes they need not.
 
+use super::SimDiskOptions;
 use super::rng::Rng;
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// Granularity of the page maps.
 pub(super) const PAGE: usize = 4096;
-/// A power failure tears at this granularity: a sector is old or new, never mixed.
+/// A power failure tears at this granularity: a sector is old, new or garbage, never mixed.
 pub(super) const SECTOR: usize = 512;
 /// Earlier contents of an un-synced page that a power failure may bring back.
 const MAX_VERSIONS: usize = 3;
@@ -23,6 +25,14 @@ struct Dirty {
     now: Arc<Page>,
     /// What it was at earlier moments since the last sync (the kernel may have written any of them).
     older: Vec<Arc<Page>>,
+    /// A bit for each sector that was written, or a part of it.
+    touched: u8,
+}
+
+impl Dirty {
+    fn is_touched(&self, sector: usize) -> bool {
+        self.touched & (1 << sector) != 0
+    }
 }
 
 /// One file's bytes. Bytes of a page beyond the length mean nothing: growth zeroes them.
@@ -64,7 +74,8 @@ impl Inode {
         });
     }
 
-    fn page_mut(&mut self, number: u64) -> &mut Page {
+    /// A part of a page, to be written.
+    fn part_mut(&mut self, number: u64, part: Range<usize>) -> &mut [u8] {
         let (synced, unwritten) = (&self.synced, &mut self.unwritten);
         let mut fresh = false;
         let dirty = self.dirty.entry(number).or_insert_with(|| {
@@ -76,12 +87,16 @@ impl Inode {
             Dirty {
                 now,
                 older: Vec::new(),
+                touched: 0,
             }
         });
         if !fresh && dirty.older.len() < MAX_VERSIONS {
             dirty.older.push(dirty.now.clone());
         }
-        Arc::make_mut(&mut dirty.now)
+        for sector in part.start / SECTOR..part.end.div_ceil(SECTOR) {
+            dirty.touched |= 1 << sector;
+        }
+        &mut Arc::make_mut(&mut dirty.now)[part]
     }
 
     fn note_len(&mut self, len: u64) {
@@ -106,7 +121,7 @@ impl Inode {
             self.note_len(end);
         }
         for_pages(offset, buf.len(), |number, in_page, in_buf| {
-            self.page_mut(number)[in_page].copy_from_slice(&buf[in_buf]);
+            self.part_mut(number, in_page).copy_from_slice(&buf[in_buf]);
         });
     }
 
@@ -139,7 +154,7 @@ impl Inode {
                 .page(number)
                 .is_none_or(|page| page[keep..].iter().all(|b| *b == 0));
             if !zero_already {
-                self.page_mut(number)[keep..].fill(0);
+                self.part_mut(number, keep..PAGE).fill(0);
             }
         }
     }
@@ -179,7 +194,7 @@ impl Inode {
     }
 
     /// Of what is not synced a random part survives, sector by sector, each as it was at some moment.
-    pub(super) fn power_fail(&mut self, rng: &mut Rng, garbage: f64) {
+    pub(super) fn power_fail(&mut self, rng: &mut Rng, options: &SimDiskOptions) {
         let dirty = std::mem::take(&mut self.dirty);
         self.forget();
         let mut candidates = std::mem::take(&mut self.lengths);
@@ -196,9 +211,13 @@ impl Inode {
             let mut changed = false;
             for sector in 0..PAGE / SECTOR {
                 let range = sector * SECTOR..(sector + 1) * SECTOR;
-                if number * PAGE as u64 + range.start as u64 >= self.synced_len
-                    && rng.chance(garbage)
-                {
+                let beyond = number * PAGE as u64 + range.start as u64 >= self.synced_len;
+                let garbage = match beyond {
+                    true => options.garbage,
+                    false if page.is_touched(sector) => options.torn_overwrites,
+                    false => 0.0,
+                };
+                if rng.chance(garbage) {
                     rng.fill(&mut result[range]);
                     changed = true;
                 } else if rng.chance(keep) {
@@ -234,11 +253,7 @@ impl Inode {
 }
 
 /// Splits a byte range at page borders: (page, range in the page, range in the buffer).
-fn for_pages(
-    offset: u64,
-    len: usize,
-    mut each: impl FnMut(u64, std::ops::Range<usize>, std::ops::Range<usize>),
-) {
+fn for_pages(offset: u64, len: usize, mut each: impl FnMut(u64, Range<usize>, Range<usize>)) {
     let mut done = 0;
     while done < len {
         let at = offset + done as u64;
@@ -248,3 +263,7 @@ fn for_pages(
         done += n;
     }
 }
+
+#[cfg(test)]
+#[path = "inode_tests.rs"]
+mod tests;

@@ -3,7 +3,7 @@
 //! What is modelled, and how:
 //! - A write is visible at once and durable after a sync of its file. A power failure keeps of
 //!   the un-synced rest a random part, sector by sector (512 bytes), each sector as it was at some
-//!   moment since the last sync; the file's length likewise.
+//!   moment since the last sync, or (by the options) garbage; the file's length likewise.
 //! - A created, renamed or removed name is durable after a sync of its directory. Of the un-synced
 //!   changes each survives or not on its own. Syncing a file does not make its name durable.
 //! - A failed sync drops what was not synced, and the next one says Ok (as Linux does).
@@ -42,6 +42,9 @@ pub struct SimDiskOptions {
     /// Probability that after a power failure an un-synced sector beyond the synced length holds
     /// garbage.
     pub garbage: f64,
+    /// Probability that after a power failure an un-synced sector below the synced length, one that
+    /// was being overwritten, holds garbage: neither what was synced nor what was written.
+    pub torn_overwrites: f64,
     /// Keeps for every page the content before its last sync, which
     /// [`SimDisk::make_stale`] brings back. Costs memory.
     pub keep_stale: bool,
@@ -55,6 +58,7 @@ impl Default for SimDiskOptions {
             stall: 0.0,
             stalled: (Duration::from_millis(100), Duration::from_millis(500)),
             garbage: 0.05,
+            torn_overwrites: 0.0,
             keep_stale: false,
         }
     }
@@ -105,8 +109,7 @@ struct State {
 
 impl State {
     fn power_fail(&mut self) {
-        let garbage = self.options.garbage;
-        self.names.power_fail(&mut self.rng, garbage);
+        self.names.power_fail(&mut self.rng, &self.options);
         self.fence();
     }
 

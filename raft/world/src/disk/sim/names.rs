@@ -1,5 +1,6 @@
 //! The simulated name space: what names mean now, and what they mean after a power failure.
 
+use super::SimDiskOptions;
 use super::inode::Inode;
 use super::rng::Rng;
 use crate::disk::parent;
@@ -134,7 +135,7 @@ impl Names {
     }
 
     /// Each change that was not synced happened or did not; files of lost directories are lost.
-    pub(super) fn power_fail(&mut self, rng: &mut Rng, garbage: f64) {
+    pub(super) fn power_fail(&mut self, rng: &mut Rng, options: &SimDiskOptions) {
         let keep = match rng.below(4) {
             0 => 0.0,
             1 => 1.0,
@@ -156,7 +157,7 @@ impl Names {
         self.durable = kept;
         let files: Vec<Shared> = self.files().map(|(_, file)| file.clone()).collect();
         for file in files {
-            super::lock(&file).power_fail(rng, garbage);
+            super::lock(&file).power_fail(rng, options);
         }
     }
 
