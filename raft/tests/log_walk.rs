@@ -30,7 +30,11 @@ struct Walk {
 impl Walk {
     fn start(seed: u64) -> Walk {
         let mut rng = Rng(seed);
-        let disk = SimDisk::new("walk", rng.next(), SimDiskOptions::default());
+        let options = SimDiskOptions {
+            torn_overwrites: [0.0, 0.3][(seed % 2) as usize],
+            ..SimDiskOptions::default()
+        };
+        let disk = SimDisk::new("walk", rng.next(), options);
         let stamp = meta(0, 0);
         let mut story = Vec::new();
         let log = loop {
@@ -172,7 +176,7 @@ impl Walk {
         let found = loop {
             self.disk.clear_faults();
             if self.rng.one_in(4) {
-                self.disk.crash_at(self.rng.between(1, 12));
+                self.disk.crash_at(self.rng.between(1, 18));
             }
             match open(&self.disk.disk(), &self.stamp) {
                 Ok((log, found)) => {

@@ -6,7 +6,8 @@ use crc32fast::Hasher;
 use raft_protocol::{Abstain, Entry, HardState, Index, SnapshotMeta, Term};
 use serde::{Deserialize, Serialize};
 
-/// Records start at multiples of this, so that no write touches a sector that holds synced bytes.
+/// Records start at multiples of this, so that no append touches a sector that holds synced bytes.
+/// (What does is recovery, which keeps those bytes elsewhere meanwhile.)
 pub(super) const SECTOR: u64 = 512;
 /// Room for one copy of the segment header; there are two.
 pub(super) const HEADER_COPY: u64 = 4096;

@@ -5,6 +5,7 @@
 //! ```text
 //! log/0000000000000007.seg                        numbers in sequence, 16 decimal digits
 //! log/new.tmp, log/spare.tmp                      not yet part of the log; removed at start
+//! log/last-record                                 only while a recovery is under way
 //!
 //! segment:  | header | header again | record | record | … | zeros … |
 //!           0        4096           8192     (each at a multiple of 512)   length
@@ -20,9 +21,13 @@
 //!           40 abstains (0 or 1) 48 its term       56 its index   64 last index after it
 //!           72 its term          80 its own offset 88 zero        96 body, zero-padded to 512
 //!   body    postcard of a versioned enum: a new base, if any; runs of entries
+//!
+//! last-record: 0 "HFRECORD"    8 format version u32   12 body length u32   16 crc32 u32   20 body
+//!   body    postcard of a versioned enum: a segment's number and id, an offset in it; then the
+//!           record that lies there
 //! ```
 //!
-//! Numbers are little endian. Every crc32 begins with the segment's random id, so that a value
+//! Numbers are little endian. Every crc32 in a segment begins with its random id, so that a value
 //! chosen by a client, which may contain what looks like a record, is not taken for one.
 //!
 //! # How it is written
@@ -42,6 +47,13 @@
 //! log matches a leader's again; cut and abstention are one new segment that hides the older
 //! ones from the moment of its rename. A crash before that finds the damage again.
 //!
+//! The last record may have been read from a page that the kernel shows and never wrote (a sync of
+//! it failed), so recovery writes it once more in its place. Until that is synced its bytes are kept
+//! in a file beside the segments, `last-record`, from which the next recovery writes them if this one
+//! is broken off; the file is gone, durably, before the log opens. It is renamed into place whole:
+//! one that is unreadable has rotted, and then a torn tail may be that record, and is damage. A start
+//! needs that much room on the disk, once what was not yet part of the log is removed.
+//!
 //! When no term can be known any more (the newest segment holds data and both copies of its
 //! header are unreadable, it was truncated, or all segments are gone though the state says there
 //! was a log), the log refuses to open. Abstaining is not enough then: 1 (leader of term 4) is cut
@@ -50,8 +62,9 @@
 //!
 //! # Assumptions
 //!
-//! - A sector of 512 bytes is written wholly or not at all, or reads back as neither; a write
-//!   leaves other sectors alone.
+//! - A sector of 512 bytes is written wholly or not at all, or reads back as neither, whatever it
+//!   held before; a write leaves other sectors alone. So synced bytes that are the only copy are
+//!   never overwritten.
 //! - What fdatasync, or a directory's fsync, confirmed survives a power failure.
 //! - After a failed write or sync nothing is known: the log is not used again.
 //! - Rot in the very last record, with nothing written after it, cannot be told from a torn write.
@@ -63,6 +76,7 @@ mod recover;
 mod replay;
 mod restart;
 mod segment;
+mod twice;
 
 pub use chore::{Chore, Finished};
 pub use format::MAX_BATCH_BYTES;

@@ -4,6 +4,7 @@ use super::format::{DATA_START, Kind};
 use super::replay::{End, Replayed, last_known, replay};
 use super::restart::{Restart, remove};
 use super::segment::{self, Active, DIR, Found};
+use super::twice::{self, Place};
 use super::{Log, LogError, LogOptions, LogOwner, Recovered};
 use raft_protocol::{Abstain, HardState, Index, SnapshotMeta, Term};
 use std::ops::Range;
@@ -49,6 +50,8 @@ struct Files {
     newest: u64,
     /// An unused newest segment with an unreadable header.
     torn: Option<String>,
+    /// The file with the last record, left by a recovery that was broken off, is unreadable.
+    rotten: bool,
 }
 
 /// Opens the segment files and chooses the ones that count.
@@ -60,7 +63,7 @@ fn find(disk: &Disk, owner: LogOwner) -> Result<Option<Files>, LogError> {
             disk.remove(&format!("{DIR}/{file}"))?;
         } else if let Some(number) = segment::number(&file) {
             segments.push(Found::open(disk, number, owner)?);
-        } else {
+        } else if file != twice::FILE {
             tracing::warn!(path = %disk.path(DIR).join(&file).display(), "not a part of the log");
         }
     }
@@ -70,11 +73,16 @@ fn find(disk: &Disk, owner: LogOwner) -> Result<Option<Files>, LogError> {
     let Some(newest) = segments.last().map(|s| s.number) else {
         return Ok(None);
     };
+    let rotten = !twice::restore(disk, &mut segments)?;
+    if rotten {
+        tracing::warn!(path = %disk.path(DIR).join(twice::FILE).display(), "unreadable, and not used");
+    }
     let mut files = Files {
         segments,
         stale: Vec::new(),
         newest,
         torn: None,
+        rotten,
     };
     let count = files.segments.len();
     if let Some(last) = files.segments.last_mut().filter(|s| s.header.is_none()) {
@@ -219,6 +227,7 @@ fn create(
         damage: None,
     };
     let log = restart(disk, owner, options, &recovered, 0, 0)?;
+    twice::remove(disk)?;
     Ok((log, recovered))
 }
 
@@ -296,6 +305,9 @@ fn finish(
                 "{what}, though the state reaches through {}",
                 stamp.index
             ));
+        } else if damage.is_none() && files.rotten {
+            // What is torn may be the record that was being written once more.
+            damage = Some(format!("{what}, and {DIR}/{} is unreadable", twice::FILE));
         }
     }
     // A crash between installing a snapshot and the reset of the log, whose decision is repeated.
@@ -347,12 +359,13 @@ fn finish(
         remove(disk, &old)?;
         log
     } else {
-        let active = adopt(files.segments.pop(), last_record, end)?;
+        let active = adopt(disk, files.segments.pop(), last_record, end)?;
         let mut log = assemble(disk, owner, options, &recovered, active, batch);
         log.closed = closed.into();
         remove(disk, &files.stale)?;
         log
     };
+    twice::remove(disk)?;
     Ok((log, recovered))
 }
 
@@ -361,14 +374,28 @@ fn finish(
 /// The last record was perhaps never synced: the process was killed before, or the sync failed. After
 /// a failed sync the kernel may show bytes that it neither wrote nor will write, since it holds them
 /// for clean: another sync alone does nothing (Rebello et al., USENIX ATC 2020). So they are written
-/// once more. (Only the last: no record is written before the one in front of it was synced.)
-fn adopt(newest: Option<Found>, last_record: Range<u64>, end: End) -> Result<Active, LogError> {
+/// once more, and kept elsewhere meanwhile: see [`twice`]. (Only the last: no record is written before
+/// the one in front of it was synced, and none is the first of a segment before the segment was.)
+fn adopt(
+    disk: &Disk,
+    newest: Option<Found>,
+    last_record: Range<u64>,
+    end: End,
+) -> Result<Active, LogError> {
     let newest = newest.expect("the chain that was read has a newest segment");
     let (id, header) = newest.header.expect("and its header is valid");
     let mut reader = newest.reader;
     let length = (last_record.end - last_record.start) as usize;
-    if let Some(record) = reader.bytes(last_record.start, length)? {
+    if length > 0
+        && let Some(record) = reader.bytes(last_record.start, length)?
+    {
         let record = record.to_vec();
+        let place = Place {
+            segment: newest.number,
+            id,
+            offset: last_record.start,
+        };
+        twice::keep(disk, place, &record)?;
         reader.file.write_all_at(&record, last_record.start)?;
     }
     let file = reader.file;
