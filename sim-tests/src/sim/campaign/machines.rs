@@ -14,14 +14,21 @@ use tokio::time::sleep;
 const AGAIN: Duration = Duration::from_millis(500);
 /// at most so often in a row.
 const TRIES: u32 = 6;
+/// Between two looks at the servers.
+const LOOK: Duration = Duration::from_millis(50);
+/// What failed under a server is noticed within so many looks at it, once its disk works again: 5 s.
+const NOTICED: u32 = 100;
 
 #[derive(Default)]
 struct State {
     /// How many faults hold a machine down.
     held: BTreeMap<Key, u32>,
     paused: BTreeSet<Key>,
-    /// Machines whose disk fails or is damaged: their server may end with an error.
-    excused: BTreeSet<Key>,
+    /// How many faults make a disk fail now: its server may end with an error.
+    failing: BTreeMap<Key, u32>,
+    /// Machines whose disk failed in this life of their server, which may not have noticed yet, and
+    /// how often it was seen going on since then.
+    shaken: BTreeMap<Key, u32>,
     /// Machines whose disk lost what it had acknowledged.
     spoiled: BTreeSet<Key>,
     /// Machines whose disk may have failed to remove a file: it goes at the next start.
@@ -33,6 +40,34 @@ struct State {
     given_up: BTreeSet<Key>,
     /// The last words of servers that ended by themselves.
     words: BTreeMap<(Key, String), u32>,
+}
+
+impl State {
+    /// The server may end with an error: its disk fails, or did a moment ago, or it was damaged, or is
+    /// broken for ever.
+    fn is_excused(&self, key: Key) -> bool {
+        self.failing.contains_key(&key)
+            || self.shaken.contains_key(&key)
+            || self.spoiled.contains(&key)
+            || self.useless.contains(&key)
+    }
+
+    /// Time passes for the servers that go on.
+    fn look(&mut self) {
+        let paused = &self.paused;
+        self.shaken.retain(|key, seen| {
+            *seen += u32::from(!paused.contains(key));
+            *seen <= NOTICED
+        });
+    }
+
+    /// A new life on a disk that works has nothing of its failures.
+    fn starts(&mut self, key: Key) {
+        if !self.failing.contains_key(&key) {
+            self.shaken.remove(&key);
+            self.untidy.remove(&key);
+        }
+    }
 }
 
 /// The servers of a run. Cheap to clone.
@@ -72,9 +107,23 @@ impl Machines {
         self.sites.keys().copied().collect()
     }
 
-    /// The server may end with an error from now on: its disk fails.
-    pub fn excuse(&self, key: Key) {
-        self.state().excused.insert(key);
+    /// The server may end with an error from now on: its disk fails, until [`Machines::disk_works`].
+    pub fn disk_fails(&self, key: Key) {
+        *self.state().failing.entry(key).or_default() += 1;
+    }
+
+    /// The disk works again. A server that lived through it is excused until it starts again, or has
+    /// had the time to notice.
+    pub fn disk_works(&self, key: Key) {
+        let mut state = self.state();
+        let Some(failing) = state.failing.get_mut(&key) else {
+            return;
+        };
+        *failing -= 1;
+        if *failing == 0 {
+            state.failing.remove(&key);
+        }
+        state.shaken.insert(key, 0);
     }
 
     /// Its disk may fail to remove a file.
@@ -95,13 +144,12 @@ impl Machines {
             true => crate::sim::ledger::replaced(group, node),
             false => crate::sim::ledger::damaged(group, node),
         }
-        let mut state = self.state();
-        state.excused.insert(key);
-        state.spoiled.insert(key);
+        self.state().spoiled.insert(key);
     }
 
     fn start(&self, key: Key) {
         if !self.cluster.nodes.is_up(key) {
+            self.state().starts(key);
             self.cluster.nodes.start(key);
         }
     }
@@ -178,9 +226,7 @@ impl Machines {
 
     /// It is up, and of no use to anybody from now on.
     pub fn give_up(&self, key: Key) {
-        let mut state = self.state();
-        state.useless.insert(key);
-        state.excused.insert(key);
+        self.state().useless.insert(key);
     }
 
     /// Stops the process where it stands.
@@ -206,20 +252,33 @@ impl Machines {
     /// When a server ended whose disk did nothing wrong (I20).
     pub async fn supervise(self) {
         loop {
-            sleep(Duration::from_millis(50)).await;
+            sleep(LOOK).await;
             self.look_after();
+            self.state().look();
         }
     }
 
-    fn look_after(&self) {
-        for (key, why) in self.cluster.nodes.take_fatal() {
-            let mut state = self.state();
+    /// Judges the servers that ended by themselves since the last time, and says which.
+    ///
+    /// # Panics
+    /// When a disk did nothing wrong (I20).
+    pub fn ended(&self) -> Vec<Key> {
+        let ended = self.cluster.nodes.take_fatal();
+        let mut state = self.state();
+        for (key, why) in &ended {
             assert!(
-                state.excused.contains(&key),
+                state.is_excused(*key),
                 "I20: {} ended, and its disk did nothing wrong: {why}",
-                self.cluster.nodes.name(key)
+                self.cluster.nodes.name(*key)
             );
-            *state.words.entry((key, why)).or_default() += 1;
+            *state.words.entry((*key, why.clone())).or_default() += 1;
+        }
+        ended.into_iter().map(|(key, _)| key).collect()
+    }
+
+    fn look_after(&self) {
+        for key in self.ended() {
+            let mut state = self.state();
             let tries = state.tries.entry(key).or_default();
             *tries += 1;
             if *tries > TRIES {
@@ -240,7 +299,8 @@ impl Machines {
         }
     }
 
-    /// Lets everybody go on and starts everybody, but those in `broken`, who go down for ever.
+    /// Lets everybody go on and starts everybody, but those in `broken`, who go down for ever. Every
+    /// disk works from now on.
     pub fn recover(&self, broken: &BTreeSet<Key>) {
         self.look_after();
         for key in self.all() {
@@ -251,6 +311,9 @@ impl Machines {
             let mut state = self.state();
             state.held.clear();
             state.tries.clear();
+            for key in std::mem::take(&mut state.failing).into_keys() {
+                state.shaken.insert(key, 0);
+            }
             given_up = std::mem::take(&mut state.given_up);
             // For good: so often nothing releases them any more. (What hit somebody else's leader may
             // still come, and hold and release one of them.)

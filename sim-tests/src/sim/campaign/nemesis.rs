@@ -198,7 +198,7 @@ impl Nemesis {
                     options.capacity = if on { disk.used() + left } else { u64::MAX };
                     disk.set_options(options);
                 };
-                self.with_disk(&hit, full, long).await;
+                self.with_disk(&hit, true, full, long).await;
             }
             Fault::DiskStall { percent, .. } => {
                 let before = self.plan.options.stall_ppm as f64 / 1e6;
@@ -207,7 +207,7 @@ impl Nemesis {
                     options.stall = if on { *percent as f64 / 100.0 } else { before };
                     disk.set_options(options);
                 };
-                self.with_disk(&hit, stall, long).await;
+                self.with_disk(&hit, false, stall, long).await;
             }
             Fault::ClockRate { ppm, .. } => {
                 self.clock(&hit, *ppm, Duration::ZERO);
@@ -340,18 +340,20 @@ impl Nemesis {
     async fn power_off_inside(&self, hit: &[Key], nth: u64, long: Duration) {
         for key in hit {
             let disk = self.machines.cluster.nodes.disk(*key);
-            self.machines.excuse(*key);
+            self.machines.disk_fails(*key);
             let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
             disk.on_crash(Some(Box::new(move || {
                 let _ = tell.send(());
             })));
             disk.crash_at(nth);
-            if timeout(long, told.recv()).await.is_ok() {
+            let went_off = timeout(long, told.recv()).await.is_ok();
+            disk.on_crash(None);
+            disk.clear_faults();
+            self.machines.disk_works(*key);
+            if went_off {
                 disk.crashed();
                 self.machines.blink(*key, BLINK).await;
             }
-            disk.on_crash(None);
-            disk.clear_faults();
         }
     }
 
@@ -387,7 +389,6 @@ impl Nemesis {
     async fn spoil(&self, fault: &Fault, hit: &[Key], long: Duration) {
         for key in hit {
             let disk = self.machines.cluster.nodes.disk(*key);
-            self.machines.excuse(*key);
             match fault {
                 Fault::OldDisk(_) => self.older_image(*key, &disk, long).await,
                 _ => {
@@ -440,16 +441,28 @@ impl Nemesis {
             true => disk.fail_nth(op, nth, ErrorKind::Other),
             false => disk.clear_faults(),
         };
-        self.with_disk(hit, fail, long).await;
+        self.with_disk(hit, true, fail, long).await;
     }
 
-    async fn with_disk(&self, hit: &[Key], set: impl Fn(&SimDisk, bool), long: Duration) {
+    /// `fails`: not only late, so the server may end.
+    async fn with_disk(
+        &self,
+        hit: &[Key],
+        fails: bool,
+        set: impl Fn(&SimDisk, bool),
+        long: Duration,
+    ) {
         for key in hit {
             let disk = self.machines.cluster.nodes.disk(*key);
-            self.machines.excuse(*key);
+            if fails {
+                self.machines.disk_fails(*key);
+            }
             set(&disk, true);
             sleep(long).await;
             set(&disk, false);
+            if fails {
+                self.machines.disk_works(*key);
+            }
         }
     }
 
