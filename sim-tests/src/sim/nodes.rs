@@ -170,7 +170,8 @@ impl Nodes {
         self.down(key, SimDisk::process_kill);
     }
 
-    /// Asks the program to shut down cleanly and waits until it has.
+    /// Asks the program to shut down cleanly and waits until it has, however long that takes: who
+    /// runs the machines judges that, by [`Nodes::is_leaving`].
     pub async fn stop(&self, key: Key) {
         let (shutdown, running) = {
             let mut machines = lock(&self.machines);
@@ -179,12 +180,7 @@ impl Nodes {
         };
         drop(shutdown);
         if let Some(running) = running {
-            let ended = tokio::time::timeout(Duration::from_secs(60), running).await;
-            assert!(
-                ended.is_ok(),
-                "{} did not shut down within 60 s",
-                self.name(key)
-            );
+            let _ = running.await;
         }
         self.down(key, SimDisk::process_kill);
     }

@@ -18,6 +18,9 @@ const TRIES: u32 = 6;
 const LOOK: Duration = Duration::from_millis(50);
 /// What failed under a server is noticed within so many looks at it, once its disk works again: 5 s.
 const NOTICED: u32 = 100;
+/// A server that was asked to shut down has done so within so many looks at it, while its disk works
+/// and it is not paused: 10 s.
+const SHUT_DOWN: u32 = 200;
 
 #[derive(Default)]
 struct State {
@@ -29,6 +32,10 @@ struct State {
     /// Machines whose disk failed in this life of their server, which may not have noticed yet, and
     /// how often it was seen going on since then.
     shaken: BTreeMap<Key, u32>,
+    /// How many faults make a disk late.
+    late: BTreeMap<Key, u32>,
+    /// Servers that were asked to shut down, and how often they were seen at it since then.
+    leaving: BTreeMap<Key, u32>,
     /// Machines whose disk lost what it had acknowledged.
     spoiled: BTreeSet<Key>,
     /// Machines whose disk may have failed to remove a file: it goes at the next start.
@@ -66,6 +73,15 @@ impl State {
         if !self.failing.contains_key(&key) {
             self.shaken.remove(&key);
             self.untidy.remove(&key);
+        }
+    }
+}
+
+fn one_less(counts: &mut BTreeMap<Key, u32>, key: Key) {
+    if let Some(count) = counts.get_mut(&key) {
+        *count -= 1;
+        if *count == 0 {
+            counts.remove(&key);
         }
     }
 }
@@ -112,17 +128,21 @@ impl Machines {
         *self.state().failing.entry(key).or_default() += 1;
     }
 
+    /// The disk is so late that a shutdown may take long, until [`Machines::disk_hurries`].
+    pub fn disk_is_late(&self, key: Key) {
+        *self.state().late.entry(key).or_default() += 1;
+    }
+
+    /// See [`Machines::disk_is_late`].
+    pub fn disk_hurries(&self, key: Key) {
+        one_less(&mut self.state().late, key);
+    }
+
     /// The disk works again. A server that lived through it is excused until it starts again, or has
     /// had the time to notice.
     pub fn disk_works(&self, key: Key) {
         let mut state = self.state();
-        let Some(failing) = state.failing.get_mut(&key) else {
-            return;
-        };
-        *failing -= 1;
-        if *failing == 0 {
-            state.failing.remove(&key);
-        }
+        one_less(&mut state.failing, key);
         state.shaken.insert(key, 0);
     }
 
@@ -249,12 +269,39 @@ impl Machines {
     /// Starts again, after a moment, what ended by itself. Runs for ever.
     ///
     /// # Panics
-    /// When a server ended whose disk did nothing wrong (I20).
+    /// When a server ended whose disk did nothing wrong, or one that was asked to does not (I20).
     pub async fn supervise(self) {
         loop {
             sleep(LOOK).await;
             self.look_after();
             self.state().look();
+            self.look_at_leaving();
+        }
+    }
+
+    /// # Panics
+    /// When a server was asked to shut down and does not (I20).
+    fn look_at_leaving(&self) {
+        let nodes = &self.cluster.nodes;
+        let mut state = self.state();
+        let state = &mut *state;
+        for key in self.all() {
+            if !nodes.is_leaving(key) {
+                state.leaving.remove(&key);
+                continue;
+            }
+            let hindered = state.paused.contains(&key)
+                || state.late.contains_key(&key)
+                || state.failing.contains_key(&key)
+                || state.useless.contains(&key);
+            let seen = state.leaving.entry(key).or_default();
+            *seen += u32::from(!hindered);
+            assert!(
+                *seen <= SHUT_DOWN,
+                "I20: {} was asked to shut down, and has not within {:?} in which nothing hindered it",
+                nodes.name(key),
+                LOOK * SHUT_DOWN
+            );
         }
     }
 
@@ -303,6 +350,7 @@ impl Machines {
     /// disk works from now on.
     pub fn recover(&self, broken: &BTreeSet<Key>) {
         self.look_after();
+        self.look_at_leaving();
         for key in self.all() {
             self.unpause(key);
         }
@@ -311,6 +359,7 @@ impl Machines {
             let mut state = self.state();
             state.held.clear();
             state.tries.clear();
+            state.late.clear();
             for key in std::mem::take(&mut state.failing).into_keys() {
                 state.shaken.insert(key, 0);
             }

@@ -454,14 +454,16 @@ impl Nemesis {
     ) {
         for key in hit {
             let disk = self.machines.cluster.nodes.disk(*key);
-            if fails {
-                self.machines.disk_fails(*key);
+            match fails {
+                true => self.machines.disk_fails(*key),
+                false => self.machines.disk_is_late(*key),
             }
             set(&disk, true);
             sleep(long).await;
             set(&disk, false);
-            if fails {
-                self.machines.disk_works(*key);
+            match fails {
+                true => self.machines.disk_works(*key),
+                false => self.machines.disk_hurries(*key),
             }
         }
     }
