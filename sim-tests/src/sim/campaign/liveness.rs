@@ -142,10 +142,11 @@ async fn stir(machines: &Machines) {
 /// What is not yet as it should be.
 async fn missing(machines: &Machines, options: &Options) -> Vec<String> {
     let cluster = &machines.cluster;
-    let mut missing = Vec::new();
+    let (mut missing, mut unfit) = (Vec::new(), BTreeSet::new());
     for group in 0..=options.groups {
-        if let Err(what) = agree(machines, options, group).await {
-            missing.push(format!("group {group}: {what}"));
+        match agree(machines, options, group).await {
+            Ok(may_lag) => unfit.extend(may_lag),
+            Err(what) => missing.push(format!("group {group}: {what}")),
         }
     }
     if !missing.is_empty() {
@@ -168,18 +169,16 @@ async fn missing(machines: &Machines, options: &Options) -> Vec<String> {
         }
     }
     missing.extend(owners(machines, options).await);
-    missing.extend(leftovers(machines, options));
+    missing.extend(leftovers(machines, options, &unfit));
     missing
 }
 
 /// I20: at rest a disk holds one state, a short log when limits are small, and nothing that some
-/// transfer, rewrite or crash left behind.
-fn leftovers(machines: &Machines, options: &Options) -> Vec<String> {
+/// transfer, rewrite or crash left behind. Not asked of the `unfit`.
+fn leftovers(machines: &Machines, options: &Options, unfit: &BTreeSet<Key>) -> Vec<String> {
     const KNOWN: &[&str] = &["CURRENT", "IDENTITY", "log/spare.tmp"];
     let mut found = Vec::new();
-    let spoiled = machines.spoiled();
-    let here =
-        |key: &Key| machines.is_well(*key) && machines.is_tidy(*key) && !spoiled.contains(key);
+    let here = |key: &Key| machines.is_well(*key) && machines.is_tidy(*key) && !unfit.contains(key);
     for key in machines.all().into_iter().filter(here) {
         let (mut states, mut log, mut spools) = (0, 0, 0);
         let mut unknown = Vec::new();
@@ -205,12 +204,18 @@ fn leftovers(machines: &Machines, options: &Options) -> Vec<String> {
 }
 
 /// One leader, and all that live have applied the same. (A leader whose disk hangs leads on while
-/// nothing new is asked of it, and sends nobody a snapshot: of such a group no more is asked.)
-async fn agree(machines: &Machines, options: &Options, group: GroupId) -> Result<(), String> {
+/// nothing new is asked of it, and sends nobody a snapshot: of such a group no more is asked.) Returns
+/// who is unfit: its disk was damaged, and it refuses to go on with it or says that it does not vote, or
+/// the others refuse it.
+async fn agree(
+    machines: &Machines,
+    options: &Options,
+    group: GroupId,
+) -> Result<BTreeSet<Key>, String> {
     let cluster = &machines.cluster;
-    let spoiled = machines.spoiled();
+    let (spoiled, older) = (machines.spoiled(), machines.older());
     let (mut leaders, mut hung) = (Vec::new(), false);
-    let mut states = BTreeMap::new();
+    let (mut states, mut unfit) = (BTreeMap::new(), BTreeSet::new());
     for node in cluster.members(group) {
         let key = cluster.key(group, node);
         if !machines.is_well(key) {
@@ -225,8 +230,8 @@ async fn agree(machines: &Machines, options: &Options, group: GroupId) -> Result
         }
         let damaged = spoiled.contains(&key);
         let Some(status) = cluster.replica(group, node).await else {
-            // It may have refused to go on with its disk.
             if damaged {
+                unfit.insert(key);
                 continue;
             }
             return Err(format!("node {node} does not answer"));
@@ -234,7 +239,10 @@ async fn agree(machines: &Machines, options: &Options, group: GroupId) -> Result
         if status.role == Role::Leader {
             leaders.push((node, status.term));
         }
-        if damaged {
+        // Whoever met a later start of an older disk refuses it for ever: it hears of no leader.
+        let refused = older.contains(&key) && status.leader.is_none();
+        if damaged && (status.not_voting.is_some() || refused) {
+            unfit.insert(key);
             continue;
         }
         states.insert(node, (status.applied, status.digest));
@@ -243,12 +251,12 @@ async fn agree(machines: &Machines, options: &Options, group: GroupId) -> Result
         return Err(format!("leaders (node, term): {leaders:?}"));
     }
     if hung {
-        return Ok(());
+        return Ok(unfit);
     }
     let mut distinct = states.values();
     let first = distinct.next();
     match distinct.all(|state| Some(state) == first) {
-        true => Ok(()),
+        true => Ok(unfit),
         false => Err(format!("(applied, digest) differ: {states:?}")),
     }
 }

@@ -38,6 +38,8 @@ struct State {
     leaving: BTreeMap<Key, u32>,
     /// Machines whose disk lost what it had acknowledged.
     spoiled: BTreeSet<Key>,
+    /// Those of them whose disk is an older image of what it was.
+    older: BTreeSet<Key>,
     /// Machines whose disk may have failed to remove a file: it goes at the next start.
     untidy: BTreeSet<Key>,
     /// Machines that are up and of no use to anybody, for ever.
@@ -167,6 +169,12 @@ impl Machines {
         self.state().spoiled.insert(key);
     }
 
+    /// The disk is an older image of what it was.
+    pub fn age(&self, key: Key) {
+        self.spoil(key, true);
+        self.state().older.insert(key);
+    }
+
     fn start(&self, key: Key) {
         if !self.cluster.nodes.is_up(key) {
             self.state().starts(key);
@@ -177,6 +185,11 @@ impl Machines {
     /// Machines whose disk was damaged.
     pub fn spoiled(&self) -> BTreeSet<Key> {
         self.state().spoiled.clone()
+    }
+
+    /// Machines whose disk is an older image of what it was.
+    pub fn older(&self) -> BTreeSet<Key> {
+        self.state().older.clone()
     }
 
     /// Takes a server down; it stays so until as many [`Machines::release`]s.

@@ -421,7 +421,7 @@ impl Nemesis {
         self.machines.hold(key, Down::Power).await;
         if calm {
             disk.restore(&image);
-            self.machines.spoil(key, true);
+            self.machines.age(key);
         }
         self.machines.release(key);
     }
