@@ -215,6 +215,8 @@ pub struct KvStatus {
     pub shards: Vec<ShardStatus>,
     /// Bytes of deleted shards still to be swept.
     pub sweeping: u64,
+    /// Copies of shards given away that are not swept yet, those without rows among them.
+    pub dead: u64,
 }
 
 /// One shard in a group.

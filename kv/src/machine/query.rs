@@ -114,6 +114,8 @@ pub struct Page {
     pub shards: Vec<ShardStatus>,
     /// Bytes given away and not yet swept.
     pub sweeping: u64,
+    /// Copies given away and not yet swept.
+    pub dead: u64,
 }
 
 /// Answer to [`Query::Pull`].

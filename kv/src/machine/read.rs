@@ -143,6 +143,7 @@ impl KvMachine {
             config: self.meta.config,
             shards: shards.collect(),
             sweeping: self.dead.values().map(|dead| dead.bytes).sum(),
+            dead: self.dead.len() as u64,
         }
     }
 

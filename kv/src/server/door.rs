@@ -157,6 +157,7 @@ impl Door {
             config: page.config,
             shards: page.shards,
             sweeping: page.sweeping,
+            dead: page.dead,
         }))
     }
 }

@@ -7,7 +7,8 @@ use crate::campaign::fault::{Member, Who};
 use crate::campaign::plan::{Broken, Options};
 use crate::sim::nodes::Key;
 use crate::sim::workload::Book;
-use ctrler::config::GroupId;
+use ctrler::config::{Config, GroupId, ShardId};
+use kv::api::{KvStatus, ShardState};
 use raft::protocol::Role;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -20,6 +21,8 @@ const LIMIT: Duration = Duration::from_secs(90);
 const LOG_AT_REST: u64 = 1 << 20;
 /// Longer than any run.
 const FOR_EVER: Duration = Duration::from_secs(100_000);
+/// For an operation at rest.
+const AT_REST: Duration = Duration::from_secs(15);
 /// For one question.
 const SHORT: Duration = Duration::from_secs(2);
 
@@ -168,7 +171,7 @@ async fn missing(machines: &Machines, options: &Options) -> Vec<String> {
             ));
         }
     }
-    missing.extend(owners(machines, options).await);
+    missing.extend(owners(machines, options, &config).await);
     missing.extend(leftovers(machines, options, &unfit));
     missing
 }
@@ -261,36 +264,59 @@ async fn agree(
     }
 }
 
-/// I12: each shard that has an owner is in one group; I14: nothing is left to be swept.
-async fn owners(machines: &Machines, options: &Options) -> Vec<String> {
-    let cluster = &machines.cluster;
-    let mut held: BTreeMap<u32, Vec<GroupId>> = BTreeMap::new();
+/// I12: each shard is with its owner alone, who serves it, and what has none is in one group at the
+/// most; I14: no copy is left to be swept. (A leader whose disk hangs sweeps nothing.)
+async fn owners(machines: &Machines, options: &Options, config: &Config) -> Vec<String> {
+    let mut missing = Vec::new();
+    let mut held: BTreeMap<ShardId, Vec<(GroupId, ShardState)>> = BTreeMap::new();
     for group in 1..=options.groups {
-        for node in cluster.members(group) {
-            if let Some(page) = cluster.status(group, node).await
-                && page.replica.role == Role::Leader
-            {
-                if page.sweeping > 0 {
-                    return vec![format!(
-                        "I14: group {group} has still to delete moved shards"
-                    )];
-                }
-                for shard in page.shards {
-                    held.entry(shard.shard).or_default().push(group);
-                }
-            }
+        let Some((key, page)) = leading(machines, group).await else {
+            missing.push(format!("I12: no leader of group {group} says what it has"));
+            continue;
+        };
+        if machines.is_well(key) && (page.dead > 0 || page.sweeping > 0) {
+            missing.push(format!(
+                "I14: group {group} has still to delete {} copies of {} bytes",
+                page.dead, page.sweeping
+            ));
+        }
+        for shard in page.shards {
+            let holders = held.entry(shard.shard).or_default();
+            holders.push((group, shard.state));
         }
     }
-    let twice = held.into_iter().filter(|(_, groups)| groups.len() != 1);
-    twice
-        .map(|(shard, groups)| format!("I12: shard {shard} is in groups {groups:?}"))
-        .collect()
+    for (shard, owner) in (0..).zip(&config.shards) {
+        let holders = held.remove(&shard).unwrap_or_default();
+        let right = match owner {
+            Some(owner) => holders == [(*owner, ShardState::Serving)],
+            None => holders.len() <= 1,
+        };
+        if !right {
+            missing.push(format!(
+                "I12: the owner of shard {shard} is {owner:?}, and it is in {holders:?}"
+            ));
+        }
+    }
+    missing
 }
 
-/// A fresh write and read of every key.
+/// The member that leads a group, and its page, if it answers.
+async fn leading(machines: &Machines, group: GroupId) -> Option<(Key, KvStatus)> {
+    let cluster = &machines.cluster;
+    for node in cluster.members(group) {
+        if let Some(page) = cluster.status(group, node).await
+            && page.replica.role == Role::Leader
+        {
+            return Some((cluster.key(group, node), page));
+        }
+    }
+    None
+}
+
+/// A fresh write and read of every key, and a read of a key of every shard that has an owner.
 async fn fresh(machines: &Machines, options: &Options, book: &Book, id: &str) {
     use crate::history::Call;
-    let scribe = book.scribe(machines.cluster.client_within(Duration::from_secs(15)), 0);
+    let scribe = book.scribe(machines.cluster.client_within(AT_REST), 0);
     let seconds: &[bool] = match options.work {
         crate::campaign::plan::Work::Batches => &[false, true],
         _ => &[false],
@@ -313,6 +339,17 @@ async fn fresh(machines: &Machines, options: &Options, book: &Book, id: &str) {
                 .perform(tag.as_bytes(), Call::Put("fresh".into()))
                 .await,
             "{id}: a write of {tag} was not answered within 15 s after healing; errors: {:#?}\n{}",
+            book.errors().last(),
+            health(machines).await
+        );
+    }
+    let config = machines.cluster.controller().query(None, AT_REST).await;
+    let config = config.unwrap_or_else(|e| panic!("{id}: the controllers do not answer: {e:?}"));
+    for (shard, _) in (0..).zip(&config.shards).filter(|(_, o)| o.is_some()) {
+        let key = machines.cluster.key_of(shard, 0);
+        assert!(
+            scribe.perform(&key, Call::Get).await,
+            "{id}: a read of shard {shard} was not answered within 15 s after healing; errors: {:#?}\n{}",
             book.errors().last(),
             health(machines).await
         );
