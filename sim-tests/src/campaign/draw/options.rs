@@ -24,16 +24,22 @@ pub(super) fn draw(draw: &mut Draw) -> Options {
         .filter(|_| draw.chance(45))
         .map(|f| (*f).to_owned())
         .collect();
+    let spared = match groups > 1 && draw.chance(15) {
+        true => draw.from(1, joined),
+        false => 0,
+    };
+    let shards = match draw.of(&[2, 4, 6, 10]) {
+        // The group that no fault touches must own one.
+        few if spared > 0 => few.max(joined),
+        shards => shards,
+    };
     Options {
         groups,
         joined,
         replicas,
-        spared: match groups > 1 && draw.chance(15) {
-            true => draw.from(1, joined),
-            false => 0,
-        },
+        spared,
         ctrlers: 3,
-        shards: draw.of(&[2, 4, 6, 10]) as u32,
+        shards: shards as u32,
         small_limits: draw.chance(70),
         append_bytes: draw.of(&[1 << 20, 1 << 20, 64]) as usize,
         clients: match (long, depth) {

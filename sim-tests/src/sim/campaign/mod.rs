@@ -184,7 +184,12 @@ async fn spared(cluster: &KvCluster, group: GroupId) -> BTreeSet<ShardId> {
     let config = config.expect("nothing is broken yet");
     let shards = (0..).zip(&config.shards);
     let its = shards.filter(|(_, owner)| **owner == Some(group));
-    its.map(|(shard, _)| shard).collect()
+    let its: BTreeSet<ShardId> = its.map(|(shard, _)| shard).collect();
+    assert!(
+        !its.is_empty(),
+        "the group that no fault touches owns no shard"
+    );
+    its
 }
 
 /// No event of the plan.

@@ -21,7 +21,7 @@ const DEADLINE: Duration = Duration::from_secs(20);
 /// For an operation on a shard whose group no fault touches: several disk stalls and an election.
 const SPARED: Duration = Duration::from_secs(5);
 
-/// Writes and reads keys of these shards until it is stopped: their group goes on serving, whatever
+/// Appends to and reads a key of each of these shards, by turns, until it is stopped: their group goes on serving, whatever
 /// befalls the others and the controllers (I21). `ready` is told when each shard has answered once:
 /// whoever does not know yet where a shard is needs the controllers.
 ///
@@ -36,14 +36,14 @@ pub async fn untouched(
 ) {
     let mut ready = Some(ready);
     let scribe = book.scribe(cluster.client_within(SPARED), UNTOUCHED);
-    let mut count = 0;
+    let mut round = 0;
     while !stop.load(Ordering::Relaxed) {
+        round += 1;
         for shard in &shards {
-            count += 1;
             let key = cluster.key_of(*shard, 0);
-            let call = match count % 2 {
+            let call = match (round + u64::from(*shard)) % 2 {
                 0 => Call::Get,
-                _ => Call::Append(token(UNTOUCHED, count)),
+                _ => Call::Append(token(UNTOUCHED, round)),
             };
             assert!(
                 scribe.perform(&key, call).await,
