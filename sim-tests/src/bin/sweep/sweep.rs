@@ -79,6 +79,8 @@ struct Sweep {
     next: AtomicU64,
     stopped: Arc<AtomicBool>,
     ensemble: Mutex<Ensemble>,
+    /// Seeds that failed after Ctrl-C: perhaps only because their run heard it too.
+    unjudged: AtomicU64,
     /// Failures per class.
     classes: Mutex<BTreeMap<String, u64>>,
 }
@@ -119,6 +121,7 @@ fn run(mut arguments: Arguments) -> Result<bool, String> {
         next: AtomicU64::new(0),
         stopped: interrupts()?,
         ensemble: Mutex::default(),
+        unjudged: AtomicU64::new(0),
         classes: Mutex::default(),
     };
     let working = AtomicU64::new(jobs as u64);
@@ -204,6 +207,7 @@ impl Sweep {
 
     fn failed(&self, seed: u64, how: &str) {
         if self.stopped() {
+            self.unjudged.fetch_add(1, Ordering::Relaxed);
             return;
         }
         let line = how.lines().next().unwrap_or_default();
@@ -307,9 +311,13 @@ impl Sweep {
         let mut text = ensemble.report(self.since.elapsed());
         let missing = ensemble.missing().len();
         let marks = self.arguments.any_marks || missing == 0;
-        let held = ensemble.failed.is_empty() && ensemble.seeds > 0 && marks;
+        let unjudged = self.unjudged.load(Ordering::Relaxed);
+        let held = ensemble.failed.is_empty() && unjudged == 0 && ensemble.seeds > 0 && marks;
         let verdict = match (held, ensemble.failed.len()) {
             (true, _) => "held".to_owned(),
+            (false, 0) if unjudged > 0 => {
+                format!("{unjudged} seeds failed after the interruption and were not judged")
+            }
             (false, 0) if missing > 0 && !marks => {
                 format!("not enough: {missing} marks were never hit")
             }
