@@ -155,6 +155,7 @@ fn put_back(place: Place, record: &[u8], segments: &mut [Found]) -> io::Result<(
         return Ok(()); // removed since, or refused in a moment
     };
     let file = segment.reader.file.clone();
+    world::mark!("log: the last record is written from its copy");
     file.write_all_at(record, place.offset)?;
     file.sync_data()?;
     segment.reader = Reader::new(file)?; // it may hold what was there before

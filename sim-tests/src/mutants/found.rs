@@ -156,4 +156,28 @@ pub(super) const MUTANTS: &[Mutant] = &[
         )],
         tests: &["raft/lib::replica::apply::tests::a_flush_that_fails_under"],
     },
+    Mutant {
+        id: "X49",
+        star: true,
+        what: "recovery writes the last record once more in its place and keeps it nowhere meanwhile",
+        seen: "read: a power failure in that moment leaves neither what was there nor what is written",
+        edits: &[edit(
+            "raft/src/log/recover.rs",
+            "twice::keep(disk, place, &record)?;",
+            "let _ = (place, twice::keep);",
+        )],
+        tests: &["raft/log_overwrite::a_recovery_broken_off_anywhere"],
+    },
+    Mutant {
+        id: "X50",
+        star: false,
+        what: "the copy of the last record goes before what it stands for is synced",
+        seen: "the same moment, a little later",
+        edits: &[edit(
+            "raft/src/log/recover.rs",
+            "reader.file.write_all_at(&record, last_record.start)?;",
+            "reader.file.write_all_at(&record, last_record.start)?;\n        twice::remove(disk)?;",
+        )],
+        tests: &["raft/log_overwrite::a_recovery_broken_off_anywhere"],
+    },
 ];
