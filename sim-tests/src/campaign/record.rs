@@ -55,6 +55,9 @@ pub struct Band {
     pub text: String,
     /// Its place in the plan's list of events.
     pub event: usize,
+    /// It came to something: there was a server to hit, the moment came, the disk failed.
+    #[serde(default)]
+    pub effective: bool,
 }
 
 /// Something a server told.
@@ -119,6 +122,9 @@ pub struct Summary {
     pub digest: u64,
     /// How often each family of faults was carried out.
     pub faults: BTreeMap<String, u64>,
+    /// How often of these it came to something.
+    #[serde(default)]
+    pub effective: BTreeMap<String, u64>,
     /// How often each coverage mark was hit.
     pub marks: BTreeMap<String, u64>,
 }

@@ -41,6 +41,7 @@ impl Demo {
             servers: servers.to_vec(),
             text: text.into(),
             event: self.record.plan.events.len(),
+            effective: true,
         });
         self.record.plan.events.push(Event {
             at_ms,

@@ -7,6 +7,9 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::time::Duration;
 
+/// So many seeds must see every kind of fault come to something.
+const MANY: u64 = 2000;
+
 /// Sums over the runs that have ended.
 #[derive(Default)]
 pub struct Ensemble {
@@ -26,6 +29,8 @@ pub struct Ensemble {
     events: u64,
     /// Name → (times, seeds).
     faults: BTreeMap<String, (u64, u64)>,
+    /// The same of those that came to something.
+    effective: BTreeMap<String, (u64, u64)>,
     marks: BTreeMap<String, (u64, u64)>,
 }
 
@@ -65,6 +70,7 @@ impl Ensemble {
             self.answered += summary.answered;
             self.events += summary.events;
             add(&mut self.faults, &summary.faults);
+            add(&mut self.effective, &summary.effective);
             add(&mut self.marks, &summary.marks);
         }
     }
@@ -73,6 +79,13 @@ impl Ensemble {
     pub fn missing(&self) -> Vec<&'static str> {
         let missing = |mark: &&&str| !self.marks.contains_key(**mark);
         marks::EXPECTED.iter().filter(missing).copied().collect()
+    }
+
+    /// Kinds of faults that were begun and never came to anything, when there were seeds enough to ask.
+    pub fn idle(&self) -> Vec<&str> {
+        let kinds = self.faults.keys().filter(|_| self.seeds >= MANY);
+        let idle = kinds.filter(|kind| !self.effective.contains_key(*kind));
+        idle.map(String::as_str).collect()
     }
 
     fn per_cpu(&self, what: f64) -> f64 {
@@ -135,7 +148,13 @@ impl Ensemble {
         );
         let _ = writeln!(text, "run twice    {} seeds (I22)", self.repeated);
         let _ = writeln!(text, "failed       {}", self.failed.len());
-        table(&mut text, "faults carried out", &self.faults, &[]);
+        table(&mut text, "faults begun", &self.faults, &[]);
+        table(
+            &mut text,
+            "came to something",
+            &self.effective,
+            &self.idle(),
+        );
         table(&mut text, "coverage marks", &self.marks, &self.missing());
         if !self.failed.is_empty() {
             let _ = writeln!(text, "\nfailed seeds");
@@ -198,11 +217,25 @@ mod tests {
                 operations: 10,
                 answered: 9,
                 faults: [(fault.into(), 2), ("never carried out".into(), 0)].into(),
+                effective: [(fault.into(), 1)].into(),
                 marks: [(mark.into(), 1)].into(),
                 ..Summary::default()
             }),
             violation: None,
         }
+    }
+
+    #[test]
+    fn a_fault_that_never_came_to_anything_is_noticed_in_many_seeds() {
+        let mut ensemble = Ensemble::default();
+        let mut run = ran("PowerCut", marks::EXPECTED[0]);
+        run.summary.as_mut().expect("it has one").effective.clear();
+        ensemble.add(&run, &Options::default());
+        assert!(ensemble.idle().is_empty());
+        ensemble.seeds = MANY;
+        assert_eq!(ensemble.idle(), ["PowerCut"]);
+        ensemble.add(&ran("PowerCut", marks::EXPECTED[0]), &Options::default());
+        assert!(ensemble.idle().is_empty());
     }
 
     #[test]
@@ -230,7 +263,8 @@ mod tests {
             "large 1 of them 3 groups of 3 with 5 clients or more: 7200 seeds per CPU-hour, 60.0 \
              simulated seconds each, 120 : 1 CPU time",
             "operations 20, 18 answered",
-            "PowerCut 4 2",
+            "faults begun times seeds PowerCut 4 2",
+            "came to something times seeds PowerCut 2 2",
             &format!("{mark} 2 2"),
             &format!("{} NEVER 0", marks::EXPECTED[1]),
         ] {

@@ -311,8 +311,10 @@ impl Sweep {
         let mut text = ensemble.report(self.since.elapsed());
         let missing = ensemble.missing().len();
         let marks = self.arguments.any_marks || missing == 0;
+        let idle = ensemble.idle().len();
         let unjudged = self.unjudged.load(Ordering::Relaxed);
-        let held = ensemble.failed.is_empty() && unjudged == 0 && ensemble.seeds > 0 && marks;
+        let held =
+            ensemble.failed.is_empty() && unjudged == 0 && ensemble.seeds > 0 && marks && idle == 0;
         let verdict = match (held, ensemble.failed.len()) {
             (true, _) => "held".to_owned(),
             (false, 0) if unjudged > 0 => {
@@ -320,6 +322,9 @@ impl Sweep {
             }
             (false, 0) if missing > 0 && !marks => {
                 format!("not enough: {missing} marks were never hit")
+            }
+            (false, 0) if idle > 0 => {
+                format!("not enough: {idle} kinds of faults never came to anything")
             }
             (false, 0) => "no seed was run".to_owned(),
             (false, n) => format!("{n} seeds failed: see {}", self.arguments.out.display()),

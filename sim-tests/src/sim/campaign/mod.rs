@@ -227,6 +227,7 @@ fn heal(machines: &Machines, plan: &Plan) -> Option<Band> {
         servers: broken.iter().map(site).collect(),
         text: format!("{how:?} for ever"),
         event: FOR_EVER,
+        effective: true,
     };
     (!broken.is_empty()).then_some(band)
 }
@@ -294,9 +295,11 @@ fn record(test: &str, plan: &Plan, told: &Told, violation: Option<Violation>) ->
     let mut bands = get(&told.bands);
     let healed_us = get(&told.healed_us);
     let mut faults: BTreeMap<String, u64> = BTreeMap::new();
+    let mut effective: BTreeMap<String, u64> = BTreeMap::new();
     for band in &mut bands {
         if let Some(event) = plan.events.get(band.event) {
             *faults.entry(event.fault.name()).or_default() += 1;
+            *effective.entry(event.fault.name()).or_default() += u64::from(band.effective);
             if event.for_ms > 0 && band.to_us == band.from_us {
                 // It was broken off by the end of the phase.
                 band.to_us = healed_us.unwrap_or(end_us);
@@ -312,6 +315,7 @@ fn record(test: &str, plan: &Plan, told: &Told, violation: Option<Violation>) ->
         events,
         digest,
         faults,
+        effective,
         marks: trace::marks()
             .into_iter()
             .map(|(name, hits)| (name.to_owned(), hits))

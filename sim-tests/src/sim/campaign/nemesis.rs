@@ -80,12 +80,23 @@ impl Nemesis {
             servers: hit.iter().map(|key| self.machines.site(*key)).collect(),
             text: format!("{fault:?}"),
             event: number,
+            effective: false,
         });
         bands.len() - 1
     }
 
     fn ended(&self, band: usize) {
         lock(&self.bands)[band].to_us = now_us();
+    }
+
+    /// The fault comes to something.
+    fn works(&self, band: usize, it_does: bool) {
+        lock(&self.bands)[band].effective |= it_does;
+    }
+
+    fn any_up(&self, hit: &[Key]) -> bool {
+        hit.iter()
+            .any(|key| self.machines.cluster.nodes.is_up(*key))
     }
 
     pub(super) fn members(&self, group: GroupId) -> Vec<Key> {
@@ -110,33 +121,53 @@ impl Nemesis {
             | Fault::Split { .. }
             | Fault::SplitAll { .. }
             | Fault::Bridge { .. }
-            | Fault::Ring { .. } => self.cut(&self.cuts(fault, &hit), sleep(long)).await,
-            Fault::Flap { every_ms, .. } => self.flap(&hit, ms(*every_ms), long).await,
-            Fault::Swizzle { every_ms, .. } => self.swizzle(&hit, ms(*every_ms), long).await,
+            | Fault::Ring { .. } => {
+                let cuts = self.cuts(fault, &hit);
+                self.works(band, !cuts.is_empty());
+                self.cut(&cuts, sleep(long)).await;
+            }
+            Fault::Flap { every_ms, .. } => {
+                self.works(band, !hit.is_empty());
+                self.flap(&hit, ms(*every_ms), long).await;
+            }
+            Fault::Swizzle { every_ms, .. } => {
+                self.works(band, hit.len() > 1);
+                self.swizzle(&hit, ms(*every_ms), long).await;
+            }
             Fault::Messages { .. } | Fault::SlowLink { .. } | Fault::Latency { .. } => {
+                self.works(band, true);
                 self.messages(number, fault, long).await;
             }
             Fault::HalfOpen(_) => {
                 let site = hit.first().map(|key| self.machines.site(*key));
+                self.works(band, site.is_some());
                 network::black_hole(number, site.map(|site| (site, Vanish::Both)));
                 sleep(long).await;
                 network::black_hole(number, None);
             }
-            Fault::Down { how, .. } => self.down(&hit, *how, sleep(long)).await,
-            Fault::PowerCut => self.down(&hit, Down::Power, sleep(long)).await,
-            Fault::Pause(_) => self.still(&hit, long).await,
+            Fault::Down { how, .. } => {
+                self.works(band, self.any_up(&hit));
+                self.down(&hit, *how, sleep(long)).await;
+            }
+            Fault::PowerCut => {
+                self.works(band, self.any_up(&hit));
+                self.down(&hit, Down::Power, sleep(long)).await;
+            }
+            Fault::Pause(_) => self.works(band, self.still(&hit, long).await),
             Fault::Stutter {
                 still_ms, goes_ms, ..
             } => {
                 let since = world::clock::now();
                 while since.elapsed() < long {
-                    self.still(&hit, ms(*still_ms)).await;
+                    let still = self.still(&hit, ms(*still_ms)).await;
+                    self.works(band, still);
                     sleep(ms(*goes_ms)).await;
                 }
             }
             Fault::CrashLoop { times, .. } => {
                 for n in 0..*times {
                     let up = long / (*times as u32 + 1);
+                    self.works(band, self.any_up(&hit));
                     let how = if n % 2 == 0 {
                         Down::Power
                     } else {
@@ -149,6 +180,7 @@ impl Nemesis {
             Fault::Rolling { .. } => {
                 for key in &hit {
                     let part = long / (hit.len() as u32).max(1);
+                    self.works(band, self.any_up(&[*key]));
                     self.down(&[*key], Down::Graceful, sleep(part / 2)).await;
                     sleep(part / 2).await;
                 }
@@ -159,6 +191,7 @@ impl Nemesis {
                 skip,
             } => {
                 if let Ok(key) = timeout(long, self.come(*group, *moment, *skip)).await {
+                    self.works(band, self.any_up(&[key]));
                     self.machines.blink(key, BLINK).await;
                 }
             }
@@ -169,10 +202,13 @@ impl Nemesis {
                 still_ms,
             } => {
                 if let Ok(key) = timeout(long, self.come(*group, *moment, *skip)).await {
-                    self.still(&[key], ms(*still_ms)).await;
+                    let still = self.still(&[key], ms(*still_ms)).await;
+                    self.works(band, still);
                 }
             }
-            Fault::PowerOffInside { nth, .. } => self.power_off_inside(&hit, *nth, long).await,
+            Fault::PowerOffInside { nth, .. } => {
+                self.power_off_inside(band, &hit, *nth, long).await;
+            }
             Fault::PowerOffInsideWhen {
                 group,
                 moment,
@@ -180,24 +216,25 @@ impl Nemesis {
                 nth,
             } => {
                 if let Ok(key) = timeout(long, self.come(*group, *moment, *skip)).await {
-                    self.power_off_inside(&[key], *nth, ms(2000)).await;
+                    self.power_off_inside(band, &[key], *nth, ms(2000)).await;
                 }
             }
             Fault::LeaderChain { group, back_ms } => {
-                let _ = timeout(long, self.leader_chain(*group, ms(*back_ms))).await;
+                let _ = timeout(long, self.leader_chain(band, *group, ms(*back_ms))).await;
             }
             Fault::EmptyDisk(_)
             | Fault::OldDisk(_)
             | Fault::Rot { .. }
             | Fault::WrongBlock { .. }
-            | Fault::LostFile { .. } => self.spoil(fault, &hit, long).await,
-            Fault::DiskError { op, nth, .. } => self.disk_error(&hit, *op, *nth, long).await,
+            | Fault::LostFile { .. } => self.spoil(band, fault, &hit, long).await,
+            Fault::DiskError { op, nth, .. } => self.disk_error(band, &hit, *op, *nth, long).await,
             Fault::DiskFull { left, .. } => {
                 let full = |disk: &SimDisk, on: bool| {
                     let mut options = disk.options();
                     options.capacity = if on { disk.used() + left } else { u64::MAX };
                     disk.set_options(options);
                 };
+                self.works(band, self.any_up(&hit));
                 self.with_disk(&hit, true, full, long).await;
             }
             Fault::DiskStall { percent, .. } => {
@@ -207,15 +244,22 @@ impl Nemesis {
                     options.stall = if on { *percent as f64 / 100.0 } else { before };
                     disk.set_options(options);
                 };
+                self.works(band, self.any_up(&hit));
                 self.with_disk(&hit, false, stall, long).await;
             }
             Fault::ClockRate { ppm, .. } => {
+                self.works(band, !hit.is_empty());
                 self.clock(&hit, *ppm, Duration::ZERO);
                 sleep(long).await;
                 self.clock(&hit, 0, Duration::ZERO);
             }
-            Fault::ClockJump { by_ms, .. } => self.clock(&hit, 0, ms(*by_ms)),
-            Fault::Move { .. } | Fault::Join(_) | Fault::Leave { .. } => self.order(fault).await,
+            Fault::ClockJump { by_ms, .. } => {
+                self.works(band, !hit.is_empty());
+                self.clock(&hit, 0, ms(*by_ms));
+            }
+            Fault::Move { .. } | Fault::Join(_) | Fault::Leave { .. } => {
+                self.works(band, self.order(fault).await);
+            }
             Fault::BackAndForth {
                 shard,
                 a,
@@ -225,7 +269,8 @@ impl Nemesis {
                 let back_and_forth = async {
                     for group in [*a, *b].into_iter().cycle() {
                         let shard = *shard;
-                        self.order(&Fault::Move { shard, group }).await;
+                        let moved = self.order(&Fault::Move { shard, group }).await;
+                        self.works(band, moved);
                         sleep(ms(*every_ms)).await;
                     }
                 };
@@ -316,12 +361,15 @@ impl Nemesis {
         hit.iter().for_each(|key| self.machines.release(*key));
     }
 
-    async fn still(&self, hit: &[Key], long: Duration) {
+    /// True when somebody stood still.
+    async fn still(&self, hit: &[Key], long: Duration) -> bool {
+        let any = hit.iter().any(|key| self.machines.is_well(*key));
         hit.iter().for_each(|key| self.machines.pause(*key));
         sleep(long).await;
         for key in hit {
             self.machines.unpause(*key);
         }
+        any
     }
 
     /// The member that comes to this moment, after `skip` did.
@@ -337,7 +385,7 @@ impl Nemesis {
         }
     }
 
-    async fn power_off_inside(&self, hit: &[Key], nth: u64, long: Duration) {
+    async fn power_off_inside(&self, band: usize, hit: &[Key], nth: u64, long: Duration) {
         for key in hit {
             let disk = self.machines.cluster.nodes.disk(*key);
             self.machines.disk_fails(*key);
@@ -347,6 +395,7 @@ impl Nemesis {
             })));
             disk.crash_at(nth);
             let went_off = timeout(long, told.recv()).await.is_ok();
+            self.works(band, went_off);
             disk.on_crash(None);
             disk.clear_faults();
             self.machines.disk_works(*key);
@@ -357,7 +406,7 @@ impl Nemesis {
         }
     }
 
-    async fn leader_chain(&self, group: GroupId, back: Duration) {
+    async fn leader_chain(&self, band: usize, group: GroupId, back: Duration) {
         let mut leads = view::moments(group, Moment::Leads);
         let mut synced = view::moments(group, Moment::Synced);
         let mut commits = view::moments(group, Moment::Commits);
@@ -367,6 +416,7 @@ impl Nemesis {
         });
         loop {
             if let Some(key) = blow.take() {
+                self.works(band, self.any_up(&[key]));
                 let machines = self.machines.clone();
                 // It comes back while its successors die, and in spite of the event's end.
                 tokio::spawn(async move { machines.blink(key, back).await });
@@ -386,14 +436,15 @@ impl Nemesis {
         }
     }
 
-    async fn spoil(&self, fault: &Fault, hit: &[Key], long: Duration) {
+    async fn spoil(&self, band: usize, fault: &Fault, hit: &[Key], long: Duration) {
         for key in hit {
             let disk = self.machines.cluster.nodes.disk(*key);
             match fault {
-                Fault::OldDisk(_) => self.older_image(*key, &disk, long).await,
+                Fault::OldDisk(_) => self.older_image(band, *key, &disk, long).await,
                 _ => {
                     self.machines.hold(*key, Down::Power).await;
                     if damage::damage(&disk, fault) {
+                        self.works(band, true);
                         self.machines
                             .spoil(*key, matches!(fault, Fault::EmptyDisk(_)));
                     }
@@ -407,7 +458,7 @@ impl Nemesis {
     /// The copy is of an earlier start: a disk put back within one start carries nothing that would
     /// tell. And its peers must have met the later one, so it is given only when all are well and
     /// hear each other.
-    async fn older_image(&self, key: Key, disk: &SimDisk, long: Duration) {
+    async fn older_image(&self, band: usize, key: Key, disk: &SimDisk, long: Duration) {
         let image = disk.image();
         self.machines.blink(key, BLINK).await;
         sleep(long).await;
@@ -422,26 +473,44 @@ impl Nemesis {
         if calm {
             disk.restore(&image);
             self.machines.age(key);
+            self.works(band, true);
         }
         self.machines.release(key);
     }
 
-    async fn disk_error(&self, hit: &[Key], op: DiskOp, nth: u64, long: Duration) {
+    /// Comes to something when the disk did so many operations of the kind meanwhile.
+    async fn disk_error(&self, band: usize, hit: &[Key], op: DiskOp, nth: u64, long: Duration) {
         use world::disk::DiskOp as Op;
         if op == DiskOp::Name {
             hit.iter().for_each(|key| self.machines.may_be_untidy(*key));
         }
-        let op = match op {
+        let count = |disk: &SimDisk| {
+            let stats = disk.stats();
+            let syncs = stats.syncs + stats.dir_syncs;
+            match op {
+                DiskOp::Read => stats.reads,
+                DiskOp::Write => stats.writes,
+                DiskOp::Sync => syncs,
+                // (Changes of length are among them.)
+                DiskOp::Name => (stats.changes).saturating_sub(stats.writes + syncs),
+            }
+        };
+        let disks = || hit.iter().map(|key| self.machines.cluster.nodes.disk(*key));
+        let before: Vec<u64> = disks().map(|disk| count(&disk)).collect();
+        let kind = match op {
             DiskOp::Read => Op::Read,
             DiskOp::Write => Op::Write,
             DiskOp::Sync => Op::Sync,
             DiskOp::Name => Op::Name,
         };
         let fail = |disk: &SimDisk, on: bool| match on {
-            true => disk.fail_nth(op, nth, ErrorKind::Other),
+            true => disk.fail_nth(kind, nth, ErrorKind::Other),
             false => disk.clear_faults(),
         };
         self.with_disk(hit, true, fail, long).await;
+        let mut all = disks().zip(before);
+        let failed = all.any(|(disk, before)| count(&disk) >= before + nth);
+        self.works(band, failed);
     }
 
     /// `fails`: not only late, so the server may end.

@@ -11,14 +11,16 @@ use tokio::time::{sleep, timeout};
 const ORDER: Duration = Duration::from_secs(20);
 
 impl Nemesis {
-    /// Tells the controllers, and does not mind when they refuse or cannot be reached.
-    pub(super) async fn order(&self, fault: &Fault) {
+    /// Tells the controllers, and does not mind when they refuse or cannot be reached; true when they
+    /// did something of it.
+    pub(super) async fn order(&self, fault: &Fault) -> bool {
+        let mut done = false;
         let cluster = &self.machines.cluster;
         let controller = cluster.controller();
         match fault {
             Fault::Move { shard, .. } if self.is_spared(*shard) => {}
             Fault::Move { shard, group } => {
-                let _ = controller.move_shard(*shard, *group, ORDER).await;
+                done |= controller.move_shard(*shard, *group, ORDER).await.is_ok();
             }
             Fault::Join(groups) => {
                 let mut joining = BTreeMap::new();
@@ -30,12 +32,14 @@ impl Nemesis {
                 }
                 // One by one, since one that is a member already spoils the whole order.
                 for (group, identity) in joining {
-                    let _ = controller.join([(group, identity)].into(), ORDER).await;
+                    let joined = controller.join([(group, identity)].into(), ORDER).await;
+                    done |= joined.is_ok();
                 }
             }
             Fault::Leave { groups, shutdown } => {
                 for group in groups {
                     let left = controller.leave(vec![*group], ORDER).await;
+                    done |= left.is_ok();
                     if let (Ok(num), true) = (left, *shutdown) {
                         self.shut_when_done(*group, num).await;
                     }
@@ -43,6 +47,7 @@ impl Nemesis {
             }
             _ => {}
         }
+        done
     }
 
     /// Shards of the group that is to be left alone stay where they are.
