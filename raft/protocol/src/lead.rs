@@ -199,7 +199,7 @@ impl Core {
         }
         let all: Vec<NodeId> = lead.progress.keys().copied().collect();
         for p in lead.progress.values_mut() {
-            p.beat = (lead.round, p.next - 1);
+            p.beat.get_or_insert((lead.round, p.next - 1));
         }
         all.into_iter().for_each(|to| self.heartbeat(to));
         self.finish_rounds();

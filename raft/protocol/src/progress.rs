@@ -31,8 +31,10 @@ pub(crate) struct Progress {
     pub(crate) active: bool,
     /// Highest heartbeat round answered.
     pub(crate) round: u64,
-    /// The newest round sent, and the last index sent by then.
-    pub(crate) beat: (u64, Index),
+    /// A round sent since it is fed this way and not answered yet, nor any later one, and the last
+    /// index sent before it. Not the newest round: where answers take longer than the next round does
+    /// to come, that one is never answered.
+    pub(crate) beat: Option<(u64, Index)>,
     /// Commit index last told.
     pub(crate) told: Index,
     /// How often `matched` was given up because the follower's disk lost what it rests on.
@@ -53,7 +55,7 @@ impl Progress {
             paused_round: 0,
             active: false,
             round: 0,
-            beat: (0, 0),
+            beat: None,
             told: 0,
             losses: 0,
             inflight: VecDeque::new(),
@@ -92,6 +94,7 @@ impl Progress {
     /// It holds the leader's log through `received` as of heartbeat `round`, synced or not: what
     /// was sent before that round and is not there was lost. True when that is so.
     pub(crate) fn received(&mut self, received: Index, round: u64) -> bool {
+        let beat = self.beat.take_if(|(sent, _)| round >= *sent);
         match self.feed {
             // The probe is there; its acknowledgement waits for the sync.
             Feed::Probe if self.paused && received >= self.next => {
@@ -102,7 +105,7 @@ impl Progress {
                 self.paused &= round <= self.paused_round;
                 false
             }
-            Feed::Replicate if round == self.beat.0 && received < self.beat.1 => {
+            Feed::Replicate if beat.is_some_and(|(_, sent)| received < sent) => {
                 self.probe(received + 1);
                 true
             }
@@ -132,6 +135,7 @@ impl Progress {
     }
 
     fn clear_inflight(&mut self) {
+        self.beat = None;
         self.inflight.clear();
         self.inflight_bytes = 0;
     }

@@ -9,6 +9,10 @@ use crate::message::{AppendVerdict, Envelope, Message};
 use crate::types::{Entry, Index, NodeId, Role};
 use std::collections::BTreeMap;
 
+/// Messages that wait for one write. More are not kept, and count as lost: a disk that hangs does not
+/// fill the memory with what cannot be said yet.
+const MAX_WAITING: usize = 4096;
+
 /// The numbers of writes, and what waits for them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Writes {
@@ -128,12 +132,24 @@ impl Core {
         if self.writes.is_persisted(number) {
             return self.send(to, message);
         }
-        let envelope = Envelope { to, message };
-        self.writes
-            .waiting
-            .entry(number)
-            .or_default()
-            .push(envelope);
+        let waiting = self.writes.waiting.entry(number).or_default();
+        let beats = |m: &Message| matches!(m, Message::HeartbeatReply { .. });
+        // The answer to a later round says all that the earlier one did.
+        if beats(&message)
+            && let Some(earlier) = waiting
+                .iter()
+                .rposition(|e| e.to == to && beats(&e.message))
+        {
+            waiting.remove(earlier);
+        }
+        if waiting.len() < MAX_WAITING {
+            waiting.push(Envelope { to, message });
+        } else {
+            why!(
+                self,
+                "too much waits for write {number} -> not said to {to}"
+            );
+        }
     }
 
     /// Sends when the hard state as it is now is durable.

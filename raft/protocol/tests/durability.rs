@@ -289,3 +289,28 @@ fn a_node_that_abstains_is_unborn_or_lost_its_state_neither_votes_nor_stands() {
         assert_eq!(vote_in(&solo.persist()), Some(false));
     }
 }
+
+/// A disk hangs while its group goes on: what cannot be said yet does not pile up.
+#[test]
+fn what_waits_for_a_write_that_never_ends_is_bounded() {
+    let mut solo = Solo::follower(3, &[1], 1);
+    solo.persist();
+    // The term is news, and its write does not end.
+    for round in 1..=10_000 {
+        solo.heartbeat(2, 2, round);
+    }
+    for id in 1..=100_000 {
+        solo.step(Input::Read(id));
+        if id % 500 == 0 {
+            // Those asked in vain are given up.
+            (0..30).for_each(|_| drop(solo.step(Input::Tick)));
+            solo.heartbeat(2, 2, 10_000 + id);
+        }
+    }
+    let said = solo.persist().messages;
+    assert!(said.len() <= 5000, "{} messages waited", said.len());
+    let beats = said
+        .iter()
+        .filter(|e| matches!(e.message, Message::HeartbeatReply { .. }));
+    assert!(beats.count() <= 1);
+}
