@@ -306,6 +306,18 @@ fn i5_committed_is_synced_by_a_quorum() {
     breaks("I5", with(led(&[1], 1), [believed]));
 }
 
+/// An acknowledgement is on its way while the entry is replaced by one of a later term: only a leader
+/// of an earlier term may believe it still. Found by the campaign (seed 1001340, five members).
+#[test]
+fn i5_a_late_acknowledgement_is_believed_by_an_older_leader_only() {
+    let replaced = |vote| [write(2, 90, 2, vote), append(2, 2, 1, 1, 8), sync(2, 90)];
+    let believed = told(1, "match", &[("follower", 2), ("index", 1)]);
+    let led = |term| with(group(&[1, 2]), elected(1, term, 0));
+    let late = with(with(led(1), replaced(0)), [believed.clone()]);
+    assert_eq!(refused(false, &late), None);
+    breaks("I5", with(with(led(2), replaced(1)), [believed]));
+}
+
 #[test]
 fn i6_nothing_goes_back() {
     breaks(

@@ -77,6 +77,8 @@ struct Node {
     counted: u64,
     /// What was synced each time before the disk was damaged, and how much of it counted.
     lost: Vec<(Held, u64)>,
+    /// What was synced each time before entries of it were replaced, and the term that did so.
+    replaced: Vec<(Held, u64)>,
     /// With the writes that are not synced yet.
     memory: Held,
     pending: Vec<Write>,
@@ -98,6 +100,13 @@ impl Node {
         let lost = self.lost.iter().map(|(held, _)| held);
         let mut all = lost.chain([&self.synced]);
         all.any(|held| held.holds(index, term))
+    }
+
+    /// It was on its disk until entries of a term behind `leading` replaced it: an acknowledgement may
+    /// have been on its way for so long, and only leaders of older terms believe it.
+    fn held_before(&self, leading: u64, index: u64, term: u64) -> bool {
+        let older = |(held, by): &&(Held, u64)| leading < *by && held.holds(index, term);
+        self.replaced.iter().any(|replaced| older(&replaced))
     }
 }
 
@@ -328,7 +337,10 @@ impl Group {
         for write in node.pending.extract_if(.., |w| w.number <= through) {
             let before = (node.synced.term, node.synced.vote);
             same_vote(group, me, before, (write.term, write.vote));
-            write.put(&mut node.synced);
+            let held = node.synced.clone();
+            if write.put(&mut node.synced) {
+                node.replaced.push((held, write.term));
+            }
         }
         if node.leads {
             node.counted = node.counted.max(node.synced.last());

@@ -44,6 +44,8 @@ struct State {
     untidy: BTreeSet<Key>,
     /// Machines that are up and of no use to anybody, for ever.
     useless: BTreeSet<Key>,
+    /// Machines whose server ended by itself, until they are looked after.
+    fallen: Vec<Key>,
     tries: BTreeMap<Key, u32>,
     /// Machines whose server ended too often to be started again before the end of the faults.
     given_up: BTreeSet<Key>,
@@ -177,6 +179,8 @@ impl Machines {
 
     fn start(&self, key: Key) {
         if !self.cluster.nodes.is_up(key) {
+            // How the last life ended is judged by what its disk did then.
+            self.judge();
             self.state().starts(key);
             self.cluster.nodes.start(key);
         }
@@ -318,26 +322,28 @@ impl Machines {
         }
     }
 
-    /// Judges the servers that ended by themselves since the last time, and says which.
+    /// Judges the servers that ended by themselves since the last time.
     ///
     /// # Panics
     /// When a disk did nothing wrong (I20).
-    pub fn ended(&self) -> Vec<Key> {
+    pub fn judge(&self) {
         let ended = self.cluster.nodes.take_fatal();
         let mut state = self.state();
-        for (key, why) in &ended {
+        for (key, why) in ended {
             assert!(
-                state.is_excused(*key),
+                state.is_excused(key),
                 "I20: {} ended, and its disk did nothing wrong: {why}",
-                self.cluster.nodes.name(*key)
+                self.cluster.nodes.name(key)
             );
-            *state.words.entry((*key, why.clone())).or_default() += 1;
+            *state.words.entry((key, why)).or_default() += 1;
+            state.fallen.push(key);
         }
-        ended.into_iter().map(|(key, _)| key).collect()
     }
 
     fn look_after(&self) {
-        for key in self.ended() {
+        self.judge();
+        let fallen = std::mem::take(&mut self.state().fallen);
+        for key in fallen {
             let mut state = self.state();
             let tries = state.tries.entry(key).or_default();
             *tries += 1;

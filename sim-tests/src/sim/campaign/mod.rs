@@ -166,7 +166,7 @@ async fn body(plan: Arc<Plan>, told: Told, whole: bool) {
     supervisor.abort();
     told.book.judge();
     put(&told.end_us, now_us());
-    machines.ended();
+    machines.judge();
     cluster.nodes.finish().await;
     if !options.over_budget {
         rows::are_those_of_their_stamps(&machines).await;

@@ -50,7 +50,7 @@ impl Group {
             return;
         };
         assert!(
-            node.held(index, term),
+            node.held(index, term) || node.held_before(leader.term, index, term),
             "I5: {group}/{me} believes that {follower} holds {index} of term {term}, and its disk ends \
              at {} of term {:?}",
             node.synced.last(),
