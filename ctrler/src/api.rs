@@ -34,9 +34,9 @@ pub enum Request {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Change {
     /// Adds groups.
-    Join(BTreeMap<GroupId, Group>),
+    Join(#[serde(deserialize_with = "crate::bounded::joining")] BTreeMap<GroupId, Group>),
     /// Removes groups.
-    Leave(Vec<GroupId>),
+    Leave(#[serde(deserialize_with = "crate::bounded::leaving")] Vec<GroupId>),
     /// Pins a shard to a group. Makes no configuration where it is pinned there already.
     Move(ShardId, GroupId),
     /// A group reports that it owes nothing of any configuration up to `through`.

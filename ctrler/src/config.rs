@@ -28,6 +28,7 @@ pub const MAX_ADDRESS_BYTES: usize = 4 << 20;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Group {
     /// Its servers, "host:port" each.
+    #[serde(deserialize_with = "crate::bounded::servers")]
     pub servers: Vec<String>,
     /// The random id of its birth (first entry of its log); history is served only for this pair.
     pub birth: u128,

@@ -7,6 +7,7 @@
 
 pub mod address;
 pub mod api;
+mod bounded;
 pub mod change;
 pub mod client;
 pub mod command;

@@ -118,7 +118,10 @@ impl Command {
 
     /// From the log; `None` when it is none that this build knows.
     pub fn from_bytes(bytes: &[u8]) -> Option<Command> {
-        postcard::from_bytes(bytes).ok()
+        match postcard::take_from_bytes(bytes) {
+            Ok((command, [])) => Some(command),
+            _ => None,
+        }
     }
 }
 

@@ -239,7 +239,8 @@ impl KvMachine {
         }
         self.meta = Meta {
             birth: Some(id),
-            level: command::LEVEL,
+            // Not this build's: another member may read the birth with a newer one.
+            level: Command::Birth { id }.level(),
             config: 0,
         };
         self.put_meta(rows)?;

@@ -2,7 +2,7 @@
 
 use super::keys;
 use super::state::Counters;
-use crate::api::{MAX_BATCH, MAX_BATCH_BYTES, MAX_KEY, MAX_VALUE, Op, Outcome};
+use crate::api::{MAX_BATCH, MAX_BATCH_BYTES, MAX_FOUND_BYTES, MAX_KEY, MAX_VALUE, Op, Outcome};
 use crate::slot;
 use bytes::{Bytes, BytesMut};
 use ctrler::config::{ConfigNum, ShardId};
@@ -97,6 +97,8 @@ struct View<'a> {
     shard: ShardId,
     incarnation: ConfigNum,
     touched: BTreeMap<Bytes, Touched>,
+    /// Bytes of the values found.
+    found: usize,
 }
 
 impl View<'_> {
@@ -106,6 +108,7 @@ impl View<'_> {
                 .rows
                 .get(&keys::data(self.shard, self.incarnation, key))?;
             let before = now.as_ref().map(Bytes::len);
+            self.found += before.unwrap_or(0);
             self.touched.insert(key.clone(), Touched { before, now });
         }
         Ok(self.touched.get_mut(key).expect("inserted above"))
@@ -113,6 +116,14 @@ impl View<'_> {
 
     /// One operation. `Err`: it fails, and with it the whole write.
     fn run(&mut self, op: &Op) -> Result<Result<Outcome, Outcome>, StoreError> {
+        self.touch(key_of(op))?;
+        if self.found > MAX_FOUND_BYTES {
+            return Ok(Err(Outcome::TooLarge(format!(
+                "the keys of this write have values of {} bytes together: the limit is \
+                 {MAX_FOUND_BYTES}",
+                self.found
+            ))));
+        }
         let touched = self.touch(key_of(op))?;
         Ok(match op {
             Op::Put { value, .. } => {
@@ -173,6 +184,7 @@ pub fn execute(
         shard,
         incarnation,
         touched: BTreeMap::new(),
+        found: 0,
     };
     let mut outcomes = Vec::with_capacity(ops.len());
     for op in ops {

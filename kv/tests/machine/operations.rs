@@ -1,7 +1,7 @@
 //! What clients' operations do.
 
 use bytes::Bytes;
-use kv::api::{MAX_BATCH, MAX_KEY, MAX_VALUE, Op, Outcome, Response, ShardState};
+use kv::api::{MAX_BATCH, MAX_FOUND_BYTES, MAX_KEY, MAX_VALUE, Op, Outcome, Response, ShardState};
 use kv::machine::KvMachine;
 use kv::machine::command::{Ack, Command, Enter};
 use kv::machine::notice::Notice;
@@ -257,6 +257,38 @@ fn limits_are_refused_with_a_reason() {
     assert_eq!(outcomes[0], Outcome::Aborted);
     assert!(matches!(outcomes[1], Outcome::TooLarge(_)));
     assert_eq!(one.get("k").map(|v| v.len() as u64), Some(len));
+}
+
+/// Every member reads and changes what a write concerns in one go, and a few bytes may concern much.
+#[test]
+fn a_short_write_to_many_long_values_is_refused() {
+    let mut one = One::new();
+    let s = one.open();
+    let most = MAX_FOUND_BYTES / MAX_VALUE;
+    let key = |n: usize| n.to_string();
+    for n in 0..=most {
+        let put = Op::Put {
+            key: key(n).into(),
+            value: Bytes::from(vec![0; MAX_VALUE - 1]),
+        };
+        one.write(s, n as u64 + 1, vec![put]);
+    }
+    let append = |n: usize| Op::Append {
+        key: key(n).into(),
+        value: "b".into(),
+    };
+    let appends = |keys: usize| (0..keys).map(append).collect();
+    let seq = most as u64 + 2;
+    let Response::Written(outcomes) = one.write(s, seq, appends(most + 1)) else {
+        panic!("not written")
+    };
+    assert!(matches!(outcomes[most], Outcome::TooLarge(_)));
+    assert_eq!(outcomes[..most], vec![Outcome::Aborted; most]);
+    let unchanged = one.get("0").map(|v| v.len());
+    assert_eq!(unchanged, Some(MAX_VALUE - 1));
+    let all = one.write(s, seq + 1, appends(most));
+    let len = MAX_VALUE as u64;
+    assert_eq!(all, Response::Written(vec![Outcome::Written { len }; most]));
 }
 
 #[test]

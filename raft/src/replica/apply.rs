@@ -2,7 +2,7 @@
 
 use super::error::{Fatal, ReadError};
 use super::pace::Pace;
-use super::shared::{APPLY_WINDOW_BYTES, Apply, Committed, Internal, Query, Shared};
+use super::shared::{APPLY_WINDOW_BYTES, Apply, Committed, Internal, Query, Shared, Waiter};
 use super::told;
 use super::wire::unwrap;
 use crate::machine::{At, Machine};
@@ -176,19 +176,35 @@ impl<M: Machine> Applier<M> {
         Ok(())
     }
 
-    async fn entries(&mut self, batch: Vec<Committed>) -> Result<(), Fatal> {
-        let before = self.store.pressure();
-        // At the hard limit nothing is applied until the flush is through. (Of rows that are written
-        // again and again the overlay stays small, and the log behind it does not.)
+    /// Nothing may be applied until a flush is through: the overlay is at its hard limit, or what it
+    /// makes durable fills the log. (Of rows that are written again and again the overlay stays small,
+    /// and the log behind it does not.)
+    fn lacks_room(&self) -> bool {
         let longest = self.shared.options.max_unflushed_bytes();
-        let behind = |a: &Self| a.unflushed + a.in_flush >= longest && a.store.is_behind();
-        while self.store.full() || behind(self) {
+        self.store.full() || (self.unflushed + self.in_flush >= longest && self.store.is_behind())
+    }
+
+    async fn wait_for_room(&mut self) -> Result<(), Fatal> {
+        while self.lacks_room() {
             world::mark!("apply: the overlay is at its hard limit");
             self.store.give_way();
             self.flush(true);
             let done = self.store.done().await?;
             self.done(done);
         }
+        Ok(())
+    }
+
+    /// What is applied is told to those who wait for it.
+    fn reply(&mut self, replies: &mut Vec<(Waiter, Bytes)>) {
+        self.publish();
+        for (waiter, reply) in replies.drain(..) {
+            let _ = waiter.reply.send(Ok(reply));
+        }
+    }
+
+    async fn entries(&mut self, batch: Vec<Committed>) -> Result<(), Fatal> {
+        let before = self.store.pressure();
         let mut turn = Turn::begin();
         let mut bytes = 0;
         let mut replies = Vec::new();
@@ -196,6 +212,11 @@ impl<M: Machine> Applier<M> {
             bytes += entry.size();
             if entry.index <= self.store.applied_index() {
                 continue; // a snapshot that was installed meanwhile has it
+            }
+            // Before each one: an append of a byte may bring a row of megabytes.
+            if self.lacks_room() {
+                self.reply(&mut replies);
+                self.wait_for_room().await?;
             }
             let reply = match &entry.body {
                 Body::Noop => Bytes::new(),
@@ -224,25 +245,22 @@ impl<M: Machine> Applier<M> {
                 },
             };
             self.store.applied(entry.index, entry.term, self.time_ms);
+            self.unflushed += entry.size();
             self.tell();
             if let Some(waiter) = waiter {
                 replies.push((waiter, reply));
             }
         }
-        self.publish();
-        for (waiter, reply) in replies {
-            let _ = waiter.reply.send(Ok(reply));
-        }
+        self.reply(&mut replies);
         self.shared.tell(Internal::Applied { bytes });
         if !self.filled.is_empty() {
             self.drop_filled().await;
         }
         self.tidy_at = now() + AT_REST;
-        self.unflushed += bytes;
         let force = self.unflushed >= self.shared.options.flush_log_bytes;
         let overlay = self.shared.options.store.overlay_bytes;
         let pause = self.pace.pause(before, self.store.pressure(), overlay);
-        if self.unflushed >= longest / 2 {
+        if self.unflushed >= self.shared.options.max_unflushed_bytes() / 2 {
             self.store.give_way();
         }
         self.flush(force);

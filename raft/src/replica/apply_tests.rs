@@ -4,7 +4,7 @@ use super::*;
 use crate::replica::options::Options;
 use crate::replica::parts::{Nothing, disk, options, shared};
 use crate::replica::shared::Ends;
-use crate::store::{Install, Opened, Spool, Stamp, StoreOptions};
+use crate::store::{Install, Opened, Rows, Spool, Stamp, StoreError, StoreOptions};
 use raft_protocol::Entry;
 use std::io::ErrorKind;
 use world::disk::{DiskOp, SimDisk};
@@ -310,5 +310,57 @@ fn a_flush_that_the_store_began_itself_counts() {
         assert!(matches!(done, Done::Flushed));
         applier.done(done);
         assert_eq!(applier.unflushed, 0);
+    });
+}
+
+/// Writes a row of 100 000 bytes for each command, however short.
+struct Long;
+
+impl Machine for Long {
+    fn load(&mut self, _: &Rows) -> Result<(), StoreError> {
+        Ok(())
+    }
+    fn apply(&mut self, rows: &mut Rows, at: At, _: &[u8]) -> Result<Bytes, StoreError> {
+        rows.put(&at.index.to_be_bytes(), &[7; 100_000])?;
+        Ok(Bytes::new())
+    }
+    fn read(&self, _: &Rows, _: &[u8]) -> Result<Bytes, StoreError> {
+        Ok(Bytes::new())
+    }
+}
+
+/// Commands of a few bytes, hundreds of them in a batch, whose rows are a thousand times as long: the
+/// rows in memory end where they are said to, and who waits for what is applied does not wait for the
+/// flush.
+#[test]
+fn short_commands_with_long_rows_wait_for_the_flush_within_a_batch() {
+    block_on_test(async {
+        let disk = disk("a");
+        let limit = 1 << 20;
+        let store_options = StoreOptions {
+            overlay_limit: limit,
+            ..StoreOptions::default()
+        };
+        let Ok(Opened::Ready(store)) = Store::open(&disk.disk(), store_options).await else {
+            panic!("fresh")
+        };
+        let (shared, _ends) = shared(&disk, options(BTreeMap::new()), &store.stamp());
+        let (_, events) = mpsc::unbounded_channel();
+        let mut applier = Applier::new(shared, *store, Long, events);
+        let batch = (1..=100).map(|index| {
+            let command = crate::replica::wire::wrap(1, b"a");
+            let body = Body::Command(command.to_vec().into());
+            let entry = Entry {
+                term: 1,
+                index,
+                body,
+            };
+            let waiter = None;
+            Committed { entry, waiter }
+        });
+        applier.entries(batch.collect()).await.unwrap();
+        assert_eq!(applier.store.applied_index(), 100);
+        let memory = applier.store.memory();
+        assert!(memory <= limit + 110_000, "{memory} bytes in memory");
     });
 }
