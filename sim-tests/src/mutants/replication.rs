@@ -166,7 +166,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
             edit(
                 "raft/src/replica/apply.rs",
                 "        let before = self.store.pressure();
-        // At",
+        let mut turn",
                 "        let before = self.store.pressure();
         let covered = self.store.applied_index();
         if let Some(Committed { entry, .. }) = batch.last()
@@ -176,7 +176,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
             let force = self.unflushed >= self.shared.options.flush_log_bytes;
             self.flush(force);
         }
-        // At",
+        let mut turn",
             ),
             edit(
                 "raft/src/replica/apply.rs",
@@ -186,8 +186,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
             edit(
                 "raft/src/replica/apply.rs",
                 "            self.store.applied(entry.index, entry.term, self.time_ms);
-            self.tell();",
-                "            self.tell();",
+            self.unflushed += entry.size();",
+                "            self.unflushed += entry.size();",
             ),
             edit(
                 "raft/src/replica/apply.rs",

@@ -196,8 +196,16 @@ fn leftovers(machines: &Machines, options: &Options, unfit: &BTreeSet<Key>) -> V
             }
         }
         let long = options.small_limits && log > LOG_AT_REST;
-        // A snapshot may wait for ever for a follower that is broken for ever.
-        let waiting = u32::from(options.core_only);
+        // A snapshot may wait for ever for each follower that is broken for ever: of a group, as many
+        // as are no majority.
+        let members = match machines.site(key).0 {
+            0 => options.ctrlers,
+            _ => options.replicas,
+        };
+        let waiting = match options.core_only {
+            true => (members - 1) / 2,
+            false => 0,
+        };
         if states > 1 || long || spools > waiting || !unknown.is_empty() {
             let name = machines.cluster.nodes.name(key);
             found.push(format!("I20: {name} keeps {files:?}"));
