@@ -18,6 +18,19 @@ async fn receiver(sim: &SimDisk) -> Box<Store> {
     store
 }
 
+/// A file of pages for one row, which is being rewritten.
+async fn rewriting(sim: &SimDisk) -> Box<Store> {
+    let options = StoreOptions {
+        rewrite_min_bytes: 1000,
+        ..options()
+    };
+    let mut store = open_with(sim, options).await;
+    apply(&mut store, &[("a", "1")]);
+    flush(&mut store).await.unwrap();
+    store.maybe_flush(false);
+    store
+}
+
 fn state_files(sim: &SimDisk) -> Vec<String> {
     let files = sim.files().into_iter().map(|(name, _)| name);
     files
@@ -283,15 +296,7 @@ fn an_empty_state_has_a_snapshot() {
 fn an_install_cancels_a_rewrite() {
     block_on_test(async {
         let sim = sim_disk("a", 9);
-        let options = StoreOptions {
-            rewrite_min_bytes: 1000,
-            ..options()
-        };
-        let mut store = open_with(&sim, options).await;
-        apply(&mut store, &[("a", "1")]);
-        flush(&mut store).await.unwrap();
-        // A file of pages for one row: a rewrite is due.
-        store.maybe_flush(false);
+        let mut store = rewriting(&sim).await;
         let (spool, expected, _) = donor(1, 60).await;
         let installed = fill(&mut store, &spool).await.unwrap();
         store.maybe_flush(false);
@@ -308,14 +313,7 @@ fn an_install_cancels_a_rewrite() {
 fn a_job_that_fails_under_an_install_fails_the_store() {
     block_on_test(async {
         let sim = sim_disk("a", 10);
-        let options = StoreOptions {
-            rewrite_min_bytes: 1000,
-            ..options()
-        };
-        let mut store = open_with(&sim, options).await;
-        apply(&mut store, &[("a", "1")]);
-        flush(&mut store).await.unwrap();
-        store.maybe_flush(false);
+        let mut store = rewriting(&sim).await;
         apply(&mut store, &[("a", "2")]);
         store.give_way();
         let (spool, ..) = donor(1, 60).await;

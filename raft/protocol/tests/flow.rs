@@ -5,6 +5,16 @@ mod support;
 use raft_protocol::*;
 use support::solo::*;
 
+/// Leads term 1 of three, and both followers have its no-op.
+fn leader() -> Solo {
+    let mut solo = Solo::leader(3, &[], 0);
+    solo.persist();
+    for follower in [2, 3] {
+        solo.acknowledge(follower, 1, 1);
+    }
+    solo
+}
+
 /// The follower has everything through `index`, as of a heartbeat round.
 fn has(solo: &mut Solo, index: Index, round: u64) -> Output {
     let verdict = HeartbeatVerdict::Matched {
@@ -34,11 +44,7 @@ fn next_round(solo: &mut Solo) -> u64 {
 /// takes longer than the next round does to come: none is ever the answer to the newest one.
 #[test]
 fn a_window_that_was_lost_is_noticed_however_late_heartbeats_are_answered() {
-    let mut solo = Solo::leader(3, &[], 0);
-    solo.persist();
-    for follower in [2, 3] {
-        solo.acknowledge(follower, 1, 1);
-    }
+    let mut solo = leader();
     let mut sent = 0;
     for n in 0..10 {
         let out = solo.step(Input::Propose(vec![Payload::from(n.to_string().as_str())]));
@@ -59,11 +65,7 @@ fn a_window_that_was_lost_is_noticed_however_late_heartbeats_are_answered() {
 /// What was sent after a round may still be on its way when that round is answered.
 #[test]
 fn what_was_sent_after_a_round_is_not_taken_for_lost() {
-    let mut solo = Solo::leader(3, &[], 0);
-    solo.persist();
-    for follower in [2, 3] {
-        solo.acknowledge(follower, 1, 1);
-    }
+    let mut solo = leader();
     for _ in 0..5 {
         let round = next_round(&mut solo);
         let out = solo.step(Input::Propose(vec![Payload::from("a")]));

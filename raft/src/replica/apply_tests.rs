@@ -59,6 +59,19 @@ fn fill(mut install: Install, spool: &Spool) -> Installed {
     install.finish().unwrap()
 }
 
+/// A command of term 1 for which nobody waits.
+fn committed(index: u64, command: &[u8]) -> Committed {
+    let command = crate::replica::wire::wrap(1, command);
+    let body = Body::Command(command.to_vec().into());
+    let entry = Entry {
+        term: 1,
+        index,
+        body,
+    };
+    let waiter = None;
+    Committed { entry, waiter }
+}
+
 /// What the Raft task is told next, but for how much of the log may go.
 async fn news(ends: &mut Ends) -> Option<Internal> {
     loop {
@@ -181,17 +194,7 @@ fn what_was_applied_during_a_flush_is_flushed_without_being_asked() {
         options.flush_log_bytes = 100;
         let (shared, applier, mut ends) = applier_with(&disk("a"), options).await;
         let life = tokio::spawn(applier.run());
-        let batch = |index| {
-            let command = crate::replica::wire::wrap(1, &[b'.'; 200]);
-            let body = Body::Command(command.to_vec().into());
-            let entry = Entry {
-                term: 1,
-                index,
-                body,
-            };
-            let waiter = None;
-            Apply::Entries(vec![Committed { entry, waiter }])
-        };
+        let batch = |index| Apply::Entries(vec![committed(index, &[b'.'; 200])]);
         for index in 1..=2 {
             let _ = shared.apply.send(batch(index));
         }
@@ -347,17 +350,7 @@ fn short_commands_with_long_rows_wait_for_the_flush_within_a_batch() {
         let (shared, _ends) = shared(&disk, options(BTreeMap::new()), &store.stamp());
         let (_, events) = mpsc::unbounded_channel();
         let mut applier = Applier::new(shared, *store, Long, events);
-        let batch = (1..=100).map(|index| {
-            let command = crate::replica::wire::wrap(1, b"a");
-            let body = Body::Command(command.to_vec().into());
-            let entry = Entry {
-                term: 1,
-                index,
-                body,
-            };
-            let waiter = None;
-            Committed { entry, waiter }
-        });
+        let batch = (1..=100).map(|index| committed(index, b"a"));
         applier.entries(batch.collect()).await.unwrap();
         assert_eq!(applier.store.applied_index(), 100);
         let memory = applier.store.memory();

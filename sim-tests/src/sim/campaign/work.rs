@@ -21,9 +21,9 @@ const DEADLINE: Duration = Duration::from_secs(20);
 /// For an operation on a shard whose group no fault touches: several disk stalls and an election.
 const SPARED: Duration = Duration::from_secs(5);
 
-/// Appends to and reads a key of each of these shards, by turns, until it is stopped: their group goes on serving, whatever
-/// befalls the others and the controllers (I21). `ready` is told when each shard has answered once:
-/// whoever does not know yet where a shard is needs the controllers.
+/// Appends to and reads a key of each of these shards, by turns, until it is stopped: their group goes
+/// on serving, whatever befalls the others and the controllers (I21). `ready` is told when each shard
+/// has answered once: whoever does not know yet where a shard is needs the controllers.
 ///
 /// # Panics
 /// When an operation takes longer than [`SPARED`].
