@@ -2,7 +2,9 @@
 
 use crate::address::{check_address, port};
 use bytes::Bytes;
+use clap::{Command, Parser};
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fmt::Display;
 use std::future::Future;
 use std::ops::RangeInclusive;
@@ -106,6 +108,28 @@ impl FromStr for Addresses {
         }
         Ok(Addresses(addresses))
     }
+}
+
+/// A program's command without the variables of the environment that are empty: an empty one counts
+/// as unset, as in a file of settings where it is left blank.
+pub fn without_empty_variables(command: Command) -> Command {
+    let names: Vec<String> = command
+        .get_subcommands()
+        .map(|c| c.get_name().to_string())
+        .collect();
+    let command = names.into_iter().fold(command, |command, name| {
+        command.mut_subcommand(name, without_empty_variables)
+    });
+    command.mut_args(|arg| match arg.get_env().and_then(std::env::var_os) {
+        Some(value) if value.is_empty() => arg.env(None::<&str>),
+        _ => arg,
+    })
+}
+
+/// Parses a server's flags; ends the program with what is wrong with them.
+pub fn parse<P: Parser>(args: impl IntoIterator<Item = OsString>) -> P {
+    let matches = without_empty_variables(P::command()).get_matches_from(args);
+    P::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
 }
 
 /// Parses the id of a node or a group: a number from 1.

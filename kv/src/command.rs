@@ -5,6 +5,7 @@ use crate::server::{self, ServerOptions};
 use clap::Parser;
 use ctrler::program::{self, Addresses, Peers};
 use raft::replica::Options;
+use std::ffi::OsString;
 use std::path::PathBuf;
 use world::disk::Disk;
 
@@ -47,9 +48,9 @@ pub struct Args {
     pub health: bool,
 }
 
-/// Runs the program to its end and returns its exit code.
-pub fn main(args: Args) -> i32 {
-    program::run(start(args))
+/// Runs the program to its end and returns its exit code. `args`: its name and its flags.
+pub fn main(args: impl IntoIterator<Item = OsString>) -> i32 {
+    program::run(start(program::parse(args)))
 }
 
 async fn start(args: Args) -> Result<(), String> {

@@ -62,6 +62,7 @@ fn bad_arguments_are_refused_with_what_was_expected() {
         (&["join", "1=a:99999"], "HOST:PORT"),
         (&["leave"], "<GID>"),
         (&["leave", "x"], "a number from 1"),
+        (&["leave", "1", "--wait", "0"], "from 1 to 31536000"),
         (&["move", "-1", "1"], "-1"),
         (&["move", "x", "1"], "from 0 to 16383"),
         (&["move", "16384", "1"], "from 0 to 16383"),
@@ -89,6 +90,31 @@ fn bad_arguments_are_refused_with_what_was_expected() {
         &["get", "k", "--timeout", "86400"],
     ] {
         assert!(parse(args).is_ok(), "{args:?}");
+    }
+}
+
+#[test]
+fn values_may_look_like_flags_and_help_is_none_of_them() {
+    let values = |args: &[&str]| {
+        let mut command = parse(args).expect("well-formed").command;
+        let values = command.values();
+        values.into_iter().map(|v| v.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(values(&["put", "k", "-1"]), ["-1"]);
+    assert_eq!(values(&["cas", "k", "-1", "--2"]), ["-1", "--2"]);
+    assert_eq!(values(&["cas", "--absent", "k", "-x"]), ["-x"]);
+    assert_eq!(values(&["put", "k", "--", "--help"]), ["--help"]);
+    // Clap prints the help for these, whatever stands before it, and calls that a success.
+    for (args, for_value) in [
+        (&["kvctl", "put", "k", "--help"][..], true),
+        (&["kvctl", "put", "k", "-h"], true),
+        (&["kvctl", "--timeout", "3", "cas", "k", "a", "-h"], true),
+        (&["kvctl", "put", "--help"], false),
+        (&["kvctl", "append", "-h"], false),
+        (&["kvctl", "--help"], false),
+        (&["kvctl", "get", "k", "--help"], false),
+    ] {
+        assert_eq!(Command::is_help_for_value(args), for_value, "{args:?}");
     }
 }
 
@@ -342,10 +368,23 @@ fn a_directory_keeps_what_it_was_made_with() {
         assert_eq!(refused.matches(flag).count(), 2, "says both: {refused}");
     }
     assert!(Plan::parse(b"{}").is_err());
-    let newer = String::from_utf8(text)
-        .expect("text")
-        .replace("\"version\":1", "\"version\":9");
+    let text = String::from_utf8(text).expect("text");
+    let newer = text.replace("\"version\":1", "\"version\":9");
     assert!(Plan::parse(newer.as_bytes()).is_err_and(|why| why.contains('9')));
+    // Somebody edited it: numbers whose ports would collide, or that nothing could be made of.
+    for (from, to, says) in [
+        ("\"groups\":4", "\"groups\":0", "groups 0"),
+        ("\"groups\":4", "\"groups\":101", "groups 101"),
+        ("\"replicas\":3", "\"replicas\":12", "replicas 12"),
+        ("\"ctrlers\":3", "\"ctrlers\":0", "ctrlers 0"),
+        ("\"shards\":7", "\"shards\":0", "shards 0"),
+        ("\"port\":7000", "\"port\":65530", "65530"),
+    ] {
+        let edited = text.replace(from, to);
+        assert!(edited != text, "{from}");
+        let refused = Plan::parse(edited.as_bytes()).expect_err(to);
+        assert!(refused.contains(says), "{refused}");
+    }
     let high = Plan::make(
         &Up {
             port: Some(65_530),

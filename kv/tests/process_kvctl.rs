@@ -39,6 +39,24 @@ fn answers_and_exit_codes() {
     assert_eq!(run(&["put", "k", ""]).ok(), "");
     assert_eq!(run(&["get", "--raw", "k"]).ok(), "");
 
+    assert_eq!(run(&["put", "k", "--", "--help"]).ok(), "");
+    assert_eq!(run(&["get", "k"]).ok(), "--help\n");
+    run(&["put", "k", "--help"]).fails(2, "kvctl put KEY -- --help");
+    assert_eq!(run(&["get", "k"]).ok(), "--help\n");
+    run(&["get", "\u{1b}[2Jk"]).fails(1, "\\u{1b}[2Jk: no such key");
+    // Switches in the environment, and variables that are left blank.
+    for (set, printed) in [
+        ("1", "--help"),
+        ("true", "--help"),
+        ("", "--help\n"),
+        ("0", "--help\n"),
+    ] {
+        let mut command = bare(KVCTL);
+        command.env("KV_CTRLERS", &up.ctrlers).env("KV_RAW", set);
+        command.env("KV_TIMEOUT", "").args(["get", "k"]);
+        assert_eq!(say(command, b"").ok(), printed, "KV_RAW={set}");
+    }
+
     // Any bytes, from standard input and as arguments.
     let bytes: Vec<u8> = (0..=255).cycle().take(1000).collect();
     with(&["put", "bytes", "-"], &bytes).ok();
@@ -82,7 +100,11 @@ fn answers_and_exit_codes() {
     run(&["leave", "7"]).fails(1, "7");
     run(&["query", "1000"]).fails(1, "1000");
     let own = format!("1=127.0.0.1:{}", up.ports.base + 11);
-    run(&["join", &own]).fails(1, "group 1");
+    run(&["join", &own]).fails(1, "group 1 is a member already");
+    let elsewhere = format!("1=127.0.0.1:{}", up.ports.base + 40);
+    let said = run(&["join", &elsewhere]);
+    said.fails(1, "group 1 is a member already");
+    assert!(said.took < Duration::from_secs(5), "waited for nobody");
     run(&["join", "--if-absent", &own]).ok();
     let another = format!("2=127.0.0.1:{}", up.ports.base + 11);
     run(&["join", &another]).fails(1, "is a member of group 1, not of group 2");
@@ -91,7 +113,8 @@ fn answers_and_exit_codes() {
     said.fails(3, "group 2 does not answer, so it cannot join");
 
     // The controllers' port is not a group's, nor the other way round.
-    run(&["join", &format!("2={}", up.ctrlers)]).fails(3, "");
+    run(&["join", "--timeout", "1", &format!("2={}", up.ctrlers)])
+        .fails(3, "a controller, not a member");
     let wrong = format!("127.0.0.1:{}", up.ports.base + 11);
     kvctl(&wrong, &["get", "k", "--timeout", "1"], b"").fails(3, "");
 
@@ -161,13 +184,21 @@ fn a_leave_waits_on_when_asked_again_and_ends_when_the_group_joins_again() {
         Running::start(command)
     };
     up.kvctl(&["put", "k", "v"]).ok();
+    let config = up.kvctl(&["query", "--json"]).ok();
+    up.kvctl(&["leave", "1", "2"])
+        .fails(1, "no group would remain after groups 1, 2");
+    assert_eq!(
+        up.kvctl(&["query", "--json"]).ok(),
+        config,
+        "nothing changed"
+    );
     // Nobody is there to take what the groups hold: this leave waits until it is killed.
-    let mut leave = start(&["leave", "1", "2"]);
+    let mut leave = start(&["leave", "1", "2", "--last"]);
     leave.says("waiting for group 1: ");
     leave.says("waiting for group 2: ");
     drop(leave);
     let config = up.kvctl(&["query", "--json"]).ok();
-    let mut both = start(&["leave", "1", "2"]);
+    let mut both = start(&["leave", "1", "2", "--last"]);
     both.says("waiting for group 1: ");
     both.says("waiting for group 2: ");
     let said = up.kvctl(&["leave", "2", "--no-wait"]).ok();
@@ -177,6 +208,8 @@ fn a_leave_waits_on_when_asked_again_and_ends_when_the_group_joins_again() {
         config,
         "nothing changed"
     );
+    up.kvctl(&["leave", "2", "2", "--wait", "1"])
+        .fails(1, "group 2 left and must not be shut down yet");
     let mut second = start(&["leave", "2"]);
     second.says("waiting for group 2: ");
 
@@ -192,7 +225,7 @@ fn a_leave_waits_on_when_asked_again_and_ends_when_the_group_joins_again() {
         again,
         format!("group 2 has left in configuration 2\n{done}")
     );
-    let mut last = start(&["leave", "2", "1"]);
+    let mut last = start(&["leave", "--last", "2", "1"]);
     last.says("warning: no group remains");
     last.says("waiting for group 1: ");
     up.kvctl(&["join", &group(2)]).ok();
@@ -312,6 +345,10 @@ fn usage_errors_exit_2_and_say_what_was_expected() {
         (&["up", "--replicas", "x"], "from 1 to 9"),
         (&["up", "--shards", "x"], "from 1 to 16384"),
         (&["up", "--port", "70000"], "from 1 to 65535"),
+        (
+            &["up", "--port", "65530"],
+            "the last server would need port",
+        ),
     ] {
         run(KVCTL, args).fails(2, expected);
     }

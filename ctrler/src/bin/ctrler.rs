@@ -1,8 +1,5 @@
 //! A controller server.
 
-use clap::Parser;
-use ctrler::command::{Args, main as run};
-
 fn main() {
-    std::process::exit(run(Args::parse()))
+    std::process::exit(ctrler::command::main(std::env::args_os()))
 }

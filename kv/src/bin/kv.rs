@@ -1,8 +1,5 @@
 //! A kv server.
 
-use clap::Parser;
-use kv::command::{Args, main as run};
-
 fn main() {
-    std::process::exit(run(Args::parse()))
+    std::process::exit(kv::command::main(std::env::args_os()))
 }

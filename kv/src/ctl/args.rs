@@ -1,5 +1,6 @@
 //! kvctl's flags and arguments.
 
+use clap::builder::FalseyValueParser;
 use clap::{Args, Subcommand};
 use ctrler::config::{ConfigNum, GroupId, ShardId};
 use ctrler::program::{Addresses, parse_id, within};
@@ -65,8 +66,9 @@ pub enum Command {
     Cas(With<Cas>),
     /// Add replica groups, each with the addresses of its members
     Join(With<Join>),
-    /// Remove replica groups and wait until they have handed over everything; for groups that have
-    /// left, only wait. Exit code 1 when one joins again meanwhile
+    /// Remove replica groups and wait until they have handed over everything, however long that
+    /// takes (or --wait SECS); for groups that have left, only wait. Exit code 1 when one joins again
+    /// meanwhile, or holds something still when the time is over
     Leave(With<Leave>),
     /// Give a shard to a group and keep it there
     Move(With<Move>),
@@ -102,6 +104,15 @@ impl Command {
         }
     }
 
+    /// Whether these arguments ask for help where a value was expected: `kvctl put k --help` would
+    /// print it, change nothing, and report success.
+    pub fn is_help_for_value<S: AsRef<std::ffi::OsStr>>(args: &[S]) -> bool {
+        let is = |arg: &S, names: &[&str]| names.iter().any(|name| arg.as_ref() == *name);
+        let command = args.iter().position(|a| is(a, &["put", "append", "cas"]));
+        let help = args.iter().position(|a| is(a, &["-h", "--help"]));
+        matches!((command, help), (Some(command), Some(help)) if help > command + 1)
+    }
+
     /// The values for which `-` stands for standard input.
     pub fn values(&mut self) -> Vec<&mut OsString> {
         match self {
@@ -118,7 +129,7 @@ pub struct Get {
     /// The key, any bytes
     pub key: OsString,
     /// Print the value alone, without a newline after it
-    #[arg(long, env = "KV_RAW")]
+    #[arg(long, env = "KV_RAW", value_parser = FalseyValueParser::new())]
     pub raw: bool,
 }
 
@@ -149,7 +160,7 @@ pub struct Cas {
     pub key: OsString,
     /// What the value must be, then what it becomes; any bytes; `-` reads one of them from
     /// standard input. With --absent only what it becomes
-    #[arg(required = true, num_args = 1..=2, value_names = ["OLD", "NEW"])]
+    #[arg(required = true, num_args = 1..=2, value_names = ["OLD", "NEW"], allow_hyphen_values = true)]
     pub values: Vec<OsString>,
     /// The key must be absent
     #[arg(long)]
@@ -159,12 +170,13 @@ pub struct Cas {
 /// `join`
 #[derive(Args, Clone, Debug)]
 pub struct Join {
-    /// A group: its number and its members' addresses, such as 3=10.0.0.1:7031,10.0.0.2:7031
+    /// A group: its number and the addresses of all its members, such as
+    /// 3=10.0.0.1:7031,10.0.0.2:7031,10.0.0.3:7031
     #[arg(required = true, value_name = "GID=HOST:PORT,…")]
     pub groups: Vec<GroupSpec>,
     /// Pass over groups that have ever joined: members, and those that left, which are not brought
     /// back (for scripts that run more than once)
-    #[arg(long, env = "KV_IF_ABSENT")]
+    #[arg(long, env = "KV_IF_ABSENT", value_parser = FalseyValueParser::new())]
     pub if_absent: bool,
 }
 
@@ -176,8 +188,16 @@ pub struct Leave {
     pub groups: Vec<GroupId>,
     /// Do not wait until the groups have handed over everything. They may be shut down only
     /// after that
-    #[arg(long, env = "KV_NO_WAIT")]
+    #[arg(long, env = "KV_NO_WAIT", value_parser = FalseyValueParser::new())]
     pub no_wait: bool,
+    /// Wait no longer than this; the groups have left all the same. (--timeout is the time for one
+    /// question to the controllers)
+    #[arg(long, value_name = "SECS", value_parser = within(1..=31_536_000u64))]
+    pub wait: Option<u64>,
+    /// Also when no group remains: then no shard is served, and nobody takes what the groups hold,
+    /// until another group joins
+    #[arg(long)]
+    pub last: bool,
 }
 
 /// `move`
@@ -198,7 +218,7 @@ pub struct Query {
     #[arg(value_parser = within(0..=ConfigNum::MAX))]
     pub num: Option<ConfigNum>,
     /// Print it as JSON
-    #[arg(long, env = "KV_JSON")]
+    #[arg(long, env = "KV_JSON", value_parser = FalseyValueParser::new())]
     pub json: bool,
 }
 
@@ -206,7 +226,7 @@ pub struct Query {
 #[derive(Args, Clone, Debug)]
 pub struct Status {
     /// Print it as JSON
-    #[arg(long, env = "KV_JSON")]
+    #[arg(long, env = "KV_JSON", value_parser = FalseyValueParser::new())]
     pub json: bool,
 }
 
@@ -235,13 +255,13 @@ pub struct Bench {
     #[arg(long, env = "KV_BENCH_CONNECTIONS", default_value_t = 1, value_parser = within(1..=256u32))]
     pub connections: u32,
     /// Write every key once before measuring
-    #[arg(long, env = "KV_BENCH_PRELOAD")]
+    #[arg(long, env = "KV_BENCH_PRELOAD", value_parser = FalseyValueParser::new())]
     pub preload: bool,
     /// Where to measure the disk's own sync time: a directory on the disk the servers use
     #[arg(long, env = "KV_BENCH_DATA", default_value = ".", value_name = "DIR")]
     pub data: String,
     /// Print the result as JSON
-    #[arg(long, env = "KV_JSON")]
+    #[arg(long, env = "KV_JSON", value_parser = FalseyValueParser::new())]
     pub json: bool,
 }
 

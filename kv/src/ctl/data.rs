@@ -46,13 +46,31 @@ fn from_bytes(bytes: Vec<u8>) -> std::ffi::OsString {
     String::from_utf8_lossy(&bytes).into_owned().into()
 }
 
+/// A key as it is printed: what is no text, and what would steer a terminal, is escaped.
+fn shown(key: &OsStr) -> String {
+    let mut text = String::new();
+    for chunk in key.as_encoded_bytes().utf8_chunks() {
+        for c in chunk.valid().chars() {
+            match c {
+                '\\' => text.push_str("\\\\"),
+                c if c.is_control() => text.extend(c.escape_default()),
+                c => text.push(c),
+            }
+        }
+        for byte in chunk.invalid() {
+            text.push_str(&format!("\\x{byte:02x}"));
+        }
+    }
+    text
+}
+
 fn bytes(value: &OsStr) -> &[u8] {
     value.as_encoded_bytes()
 }
 
 pub(super) async fn get(client: &Client, args: &Get, io: &mut Io<'_>) -> Result<(), Failure> {
     let Some(value) = client.get(bytes(&args.key)).await? else {
-        return Err(Failure::no(format!("{}: no such key", args.key.display())));
+        return Err(Failure::no(format!("{}: no such key", shown(&args.key))));
     };
     io.out.write_all(&value)?;
     if !args.raw {
@@ -79,7 +97,7 @@ pub(super) async fn append(
 pub(super) async fn delete(client: &Client, args: &Key) -> Result<(), Failure> {
     match client.delete(bytes(&args.key)).await? {
         true => Ok(()),
-        false => Err(Failure::no(format!("{}: no such key", args.key.display()))),
+        false => Err(Failure::no(format!("{}: no such key", shown(&args.key)))),
     }
 }
 
@@ -97,14 +115,13 @@ pub(super) async fn cas(client: &Client, args: &Cas, io: &mut Io<'_>) -> Result<
         Outcome::Swapped => Ok(()),
         Outcome::Mismatch { exists: false, .. } => Err(Failure::no(format!(
             "{}: not changed: the key is absent",
-            args.key.display()
+            shown(&args.key)
         ))),
         Outcome::Mismatch {
             actual: Some(actual),
             ..
         } => {
-            let mut line =
-                format!("{}: not changed: the value is ", args.key.display()).into_bytes();
+            let mut line = format!("{}: not changed: the value is ", shown(&args.key)).into_bytes();
             line.extend_from_slice(&actual);
             line.push(b'\n');
             // The exit code says no, whoever hears this.
@@ -113,7 +130,7 @@ pub(super) async fn cas(client: &Client, args: &Cas, io: &mut Io<'_>) -> Result<
         }
         Outcome::Mismatch { .. } => Err(Failure::no(format!(
             "{}: not changed: the value is another (too long to be shown)",
-            args.key.display()
+            shown(&args.key)
         ))),
         other => Err(Failure::no(format!("unexpected outcome: {other:?}"))),
     }
@@ -123,5 +140,22 @@ fn usage(message: &str) -> Failure {
     Failure {
         message: message.into(),
         code: 2,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_printed_so_that_it_cannot_steer_a_terminal() {
+        for (key, text) in [
+            (&b"plain key"[..], "plain key"),
+            ("über/ключ".as_bytes(), "über/ключ"),
+            (b"\x1b[2J\n", "\\u{1b}[2J\\n"),
+            (b"a\xff\\", "a\\xff\\\\"),
+        ] {
+            assert_eq!(shown(&from_bytes(key.to_vec())), text);
+        }
     }
 }

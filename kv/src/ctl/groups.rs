@@ -1,12 +1,12 @@
 //! join, leave, move.
 
 use super::args::{GroupSpec, Join, Leave, Move};
-use super::table::ranges;
+use super::table::{count, ranges};
 use super::{Failure, Io, ask};
 use crate::api::{KvStatus, Request, Response, ShardState};
 use crate::client::Client;
 use ctrler::config::{Group, GroupId, Record};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use world::clock::now;
 
@@ -22,8 +22,8 @@ pub(super) async fn join(
     io: &mut Io<'_>,
 ) -> Result<(), Failure> {
     let mut wanted = args.groups.clone();
+    let records = client.ctrlers().records(deadline).await?;
     if args.if_absent {
-        let records = client.ctrlers().records(deadline).await?;
         wanted.retain(|spec| !records.contains_key(&spec.group));
         let known = args
             .groups
@@ -46,21 +46,26 @@ pub(super) async fn join(
     let mut groups = BTreeMap::new();
     let (cluster, ..) = client.ctrlers().cluster(deadline).await?;
     for spec in &wanted {
-        let birth = birth_of(spec, Some(cluster), deadline).await?;
-        let group = Group {
+        let group = spec.group;
+        // The controllers say so too; but first its members would be waited for.
+        if records.get(&group).is_some_and(|r| r.left.is_none()) {
+            return Err(Failure::no(format!("group {group} is a member already")));
+        }
+        let found = find(spec, Some(cluster), deadline).await?;
+        found.check(spec, io)?;
+        let joins = Group {
             servers: spec.servers.clone(),
-            birth,
+            birth: found.birth,
         };
-        if groups.insert(spec.group, group).is_some() {
-            return Err(Failure::no(format!("group {} is given twice", spec.group)));
+        if groups.insert(group, joins).is_some() {
+            return Err(Failure::no(format!("group {group} is given twice")));
         }
     }
-    let names: Vec<String> = groups.keys().map(GroupId::to_string).collect();
+    let joined: Vec<GroupId> = groups.keys().copied().collect();
     let num = client.ctrlers().join(groups, deadline).await?;
-    let s = if names.len() == 1 { "" } else { "s" };
     io.done(format_args!(
-        "group{s} {} joined in configuration {num}",
-        names.join(", ")
+        "{} joined in configuration {num}",
+        name(&joined)
     ));
     Ok(())
 }
@@ -99,44 +104,81 @@ pub async fn join_surely(
     Ok(())
 }
 
-/// The birth id of a group, which every member knows once the group's first entry is committed.
-/// Waits for that until the deadline. With `cluster`, servers that belong to another one are none of
-/// the group's.
-pub async fn birth_of(
+/// What a group says of itself.
+pub struct Found {
+    /// Its birth id, which every member knows once the group's first entry is committed.
+    pub birth: u128,
+    /// Its members' addresses, as they reach each other.
+    members: Vec<String>,
+    /// The addresses that were given and did not answer, with the reason.
+    silent: Vec<String>,
+}
+
+/// Asks the servers that are said to be a group's, all at once and again until one of them knows the
+/// group's birth, or until the deadline. Any other group's among them is an error; with `cluster`,
+/// servers that belong to another one are none of the group's.
+pub async fn find(
     spec: &GroupSpec,
     cluster: Option<u128>,
     deadline: Duration,
-) -> Result<u128, Failure> {
+) -> Result<Found, Failure> {
     let short = MEMBER_DEADLINE.min(deadline);
     let end = now() + deadline;
     loop {
-        let mut why = Vec::new();
-        for server in &spec.servers {
-            match ask(server, &Request::Identify, cluster, short).await {
+        let mut questions = Vec::new();
+        for server in spec.servers.clone() {
+            questions.push(tokio::spawn(async move {
+                let said = ask(&server, &Request::Identify, cluster, short).await;
+                (server, said)
+            }));
+        }
+        let (mut known, mut silent) = (None, Vec::new());
+        for question in questions {
+            let Ok((server, said)) = question.await else {
+                continue;
+            };
+            match said {
                 Ok(Response::Identity { group, .. }) if group != spec.group => {
-                    let message = format!(
+                    return Err(Failure::no(format!(
                         "{server} is a member of group {group}, not of group {}",
                         spec.group
-                    );
-                    return Err(Failure::no(message));
+                    )));
                 }
                 Ok(Response::Identity {
-                    birth: Some(birth), ..
-                }) => return Ok(birth),
+                    birth: Some(birth),
+                    servers,
+                    ..
+                }) => match &known {
+                    Some((other, _)) if *other != birth => {
+                        return Err(Failure::no(format!(
+                            "{server} is a member of another group that has the number {}: \
+                             expected the members of one",
+                            spec.group
+                        )));
+                    }
+                    _ => known = Some((birth, servers)),
+                },
                 Ok(Response::Identity { birth: None, .. }) => {
-                    why.push(format!(
+                    silent.push(format!(
                         "{server}: the group has not committed its first entry yet"
                     ));
                 }
-                Ok(other) => why.push(format!("{server}: unexpected answer {other:?}")),
-                Err(error) => why.push(error),
+                Ok(other) => silent.push(format!("{server}: unexpected answer {other:?}")),
+                Err(error) => silent.push(error),
             }
+        }
+        if let Some((birth, members)) = known {
+            return Ok(Found {
+                birth,
+                members,
+                silent,
+            });
         }
         if now() >= end {
             let message = format!(
                 "group {} does not answer, so it cannot join:\n  {}",
                 spec.group,
-                why.join("\n  ")
+                silent.join("\n  ")
             );
             return Err(Failure {
                 message,
@@ -144,6 +186,35 @@ pub async fn birth_of(
             });
         }
         tokio::time::sleep(POLL).await;
+    }
+}
+
+impl Found {
+    /// Whether the addresses lead to all its members. Clients and other groups learn these only: with
+    /// one of three, the shards are out of reach as soon as that one is down.
+    fn check(&self, spec: &GroupSpec, io: &mut Io<'_>) -> Result<(), Failure> {
+        let (group, given) = (spec.group, spec.servers.len());
+        let members = self.members.join(",");
+        if given != self.members.len() {
+            return Err(Failure::no(format!(
+                "group {group} has {}, and {given} {} given: expected all of them, as in \
+                 {group}={members}",
+                count(self.members.len(), "member"),
+                if given == 1 { "is" } else { "are" },
+            )));
+        }
+        // Clients may reach them under other names than they reach each other.
+        if spec.servers.iter().any(|at| !self.members.contains(at)) {
+            io.note(format_args!(
+                "warning: the members of group {group} know each other as {members}; clients are \
+                 sent to {}",
+                spec.servers.join(",")
+            ));
+        }
+        for why in &self.silent {
+            io.note(format_args!("warning: nothing heard from {why}"));
+        }
+        Ok(())
     }
 }
 
@@ -171,21 +242,31 @@ pub(super) async fn leave(
     io: &mut Io<'_>,
 ) -> Result<(), Failure> {
     let ctrlers = client.ctrlers();
+    let groups: BTreeSet<GroupId> = args.groups.iter().copied().collect();
     // A leave that was broken off, or whose answer was lost: what is left to do is to wait.
     let mut members = Vec::new();
-    for group in &args.groups {
+    for group in &groups {
         match ctrlers.record(*group, deadline).await? {
             Some(Record {
                 left: Some(left), ..
             }) => io.done(format_args!(
                 "group {group} has left in configuration {left}"
             )),
-            _ => members.push(*group),
+            Some(_) => members.push(*group),
+            // The controllers keep the record of every group that ever joined.
+            None => return Err(Failure::no(format!("group {group} is not a member"))),
         }
     }
     if !members.is_empty() {
         let before = ctrlers.query(None, deadline).await?;
         if !before.groups.is_empty() && before.groups.keys().all(|g| members.contains(g)) {
+            if !args.last {
+                return Err(Failure::no(format!(
+                    "no group would remain after {}, and no shard would be served: expected --last \
+                     with it, if that is meant, or a join of another group before",
+                    name(&members)
+                )));
+            }
             io.note(
                 "warning: no group remains. Nothing is lost: the shards stay where they are and \
                  are served by nobody, until another group joins and takes them. Until then this \
@@ -199,7 +280,8 @@ pub(super) async fn leave(
         io.note("not waiting: `kvctl status` shows when the groups hold nothing any more");
         return Ok(());
     }
-    let mut waiting = args.groups.clone();
+    let end = args.wait.map(|secs| now() + Duration::from_secs(secs));
+    let mut waiting: Vec<GroupId> = groups.into_iter().collect();
     let mut said = BTreeMap::new();
     while !waiting.is_empty() {
         let mut still = Vec::new();
@@ -218,8 +300,7 @@ pub(super) async fn leave(
                     )));
                 }
                 Ok(Some(record)) => owes(group, &record).await,
-                // The controllers keep the record of every group that ever joined.
-                Ok(None) => return Err(Failure::no(format!("group {group} is not known"))),
+                Ok(None) => return Err(Failure::no(format!("group {group} is not a member"))),
                 Err(error) => error.to_string(),
             };
             if said.get(&group) != Some(&why) {
@@ -229,11 +310,25 @@ pub(super) async fn leave(
             still.push(group);
         }
         waiting = still;
-        if !waiting.is_empty() {
-            tokio::time::sleep(POLL).await;
+        if waiting.is_empty() {
+            break;
         }
+        if end.is_some_and(|end| now() >= end) {
+            return Err(Failure::no(format!(
+                "{} left and must not be shut down yet; the same command waits on",
+                name(&waiting)
+            )));
+        }
+        tokio::time::sleep(POLL).await;
     }
     Ok(())
+}
+
+/// "group 2", "groups 2, 5".
+fn name(groups: &[GroupId]) -> String {
+    let names: Vec<String> = groups.iter().map(GroupId::to_string).collect();
+    let s = if names.len() == 1 { "" } else { "s" };
+    format!("group{s} {}", names.join(", "))
 }
 
 /// A group that left may be shut down when the controllers have committed that it settled the

@@ -144,7 +144,8 @@ pub async fn run(before: &Common, command: &Command, io: &mut Io<'_>) -> Result<
 
 /// Asks one kv server one question.
 ///
-/// With `cluster`, a server that belongs to another one refuses.
+/// With `cluster`, a server that belongs to another one refuses. A controller is told from a member
+/// by its hello: it would not understand the question, nor we its answer.
 pub async fn ask(
     server: &str,
     request: &Request,
@@ -159,7 +160,10 @@ pub async fn ask(
         server,
         Limits::default(),
         Arc::new(hello),
-        Arc::new(|_: &Hello| Ok(())),
+        Arc::new(|hello: &Hello| match hello.group {
+            Some(0) => Err("a controller, not a member of a replica group".into()),
+            _ => Ok(()),
+        }),
     );
     let body = link
         .call(CHANNEL, encode(request), deadline)

@@ -120,14 +120,39 @@ impl Plan {
     pub fn parse(bytes: &[u8]) -> Result<Plan, String> {
         let plan: Plan = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
         match plan.version {
-            VERSION => Ok(plan),
+            VERSION => plan.check(),
             other => Err(format!(
                 "format version {other}, this program knows {VERSION}"
             )),
         }
     }
 
+    /// The flags' own limits, for a file that somebody has edited, and what the numbers are together.
     fn check(self) -> Result<Plan, String> {
+        let limits = [
+            ("groups", u32::from(self.groups), 1..=u32::from(MAX_GROUPS)),
+            (
+                "replicas",
+                u32::from(self.replicas),
+                1..=u32::from(MAX_MEMBERS),
+            ),
+            (
+                "ctrlers",
+                u32::from(self.ctrlers),
+                1..=u32::from(MAX_MEMBERS),
+            ),
+            ("shards", self.shards, ctrler::config::SHARDS),
+            ("port", u32::from(self.port), 1..=u32::from(u16::MAX)),
+        ];
+        for (what, number, limit) in limits {
+            if !limit.contains(&number) {
+                return Err(format!(
+                    "{what} {number}: expected a number from {} to {}",
+                    limit.start(),
+                    limit.end()
+                ));
+            }
+        }
         let last = u32::from(self.port) + 10 * u32::from(self.groups) + u32::from(self.replicas);
         match u16::try_from(last) {
             Ok(_) => Ok(self),

@@ -51,13 +51,13 @@ pub(super) async fn status(
 
 async fn look(client: &Client, deadline: Duration) -> Picture {
     let short = MEMBER_DEADLINE.min(deadline);
-    let ctrlers = client.ctrlers().status(short).await;
-    let config = client
-        .ctrlers()
-        .query(None, deadline)
-        .await
-        .map_err(|e| e.to_string());
-    let records = client.ctrlers().records(short).await.unwrap_or_default();
+    let (ctrlers, config, records) = tokio::join!(
+        client.ctrlers().status(short),
+        client.ctrlers().query(None, deadline),
+        client.ctrlers().records(deadline),
+    );
+    let config = config.map_err(|error| error.to_string());
+    let records = records.unwrap_or_default();
     let mut asked: BTreeMap<GroupId, Vec<String>> = BTreeMap::new();
     if let Ok(config) = &config {
         for (group, info) in &config.groups {
@@ -219,12 +219,23 @@ fn print_members(members: &[Said<&ReplicaStatus>], io: &mut Io<'_>) -> std::io::
     let mut table = Table::new(&[
         "NODE", "ADDRESS", "ROLE", "TERM", "LOG", "COMMIT", "APPLIED", "LAG", "DISK",
     ]);
+    // Reasons are sentences: below the table, which they would pull apart.
+    let mut reasons = Vec::new();
     for (at, page) in members {
         table.row(match page {
-            Err(error) => vec!["?".into(), at.clone(), format!("does not answer: {error}")],
+            Err(error) => {
+                reasons.push(match error.contains(at.as_str()) {
+                    true => error.clone(),
+                    false => format!("{at}: {error}"),
+                });
+                vec!["?".into(), at.clone(), "no answer".into()]
+            }
             Ok(p) => {
+                if let Some(why) = &p.not_voting {
+                    reasons.push(format!("node {} does not vote: {why}", p.node));
+                }
                 let role = match &p.not_voting {
-                    Some(why) => format!("{} (does not vote: {why})", role(p)),
+                    Some(_) => format!("{}, no vote", role(p)),
                     None => role(p),
                 };
                 let numbers = [
@@ -241,7 +252,11 @@ fn print_members(members: &[Said<&ReplicaStatus>], io: &mut Io<'_>) -> std::io::
             }
         });
     }
-    table.print(io.out, "  ")
+    table.print(io.out, "  ")?;
+    for reason in reasons {
+        writeln!(io.out, "  {reason}")?;
+    }
+    Ok(())
 }
 
 fn role(page: &ReplicaStatus) -> String {

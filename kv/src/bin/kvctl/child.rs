@@ -29,6 +29,8 @@ pub enum News {
     Started(usize, u32),
     /// To be printed.
     Said(String),
+    /// The child does not run any more; to be printed.
+    Ended(usize, String),
     /// The child could not be started the first time.
     Failed(String),
 }
@@ -45,9 +47,11 @@ pub async fn watch(
 ) {
     let mut pause = BACKOFF.0;
     let mut ran = false;
+    // What it last said before it ended: told once, however often that is repeated.
+    let mut last_words = Vec::new();
     loop {
         let what = match start(&server, &dir) {
-            Ok(mut child) => {
+            Ok((mut child, logged)) => {
                 ran = true;
                 // Waiting for a child closes its standard input, so it is held here.
                 let stdin = child.stdin.take();
@@ -66,7 +70,11 @@ pub async fn watch(
                 if since.elapsed() >= HEALTHY {
                     pause = BACKOFF.0;
                 }
-                obituary(&server, pid, ended, &dir, pause)
+                let words = tail(&dir, &server.name, logged).unwrap_or_default();
+                let again = reason(&words) == reason(&last_words) && reason(&words).is_some();
+                let text = obituary(&server, pid, ended, &dir, pause, (&words, again));
+                last_words = words;
+                text
             }
             Err(error) if ran => {
                 let ms = pause.as_millis();
@@ -81,7 +89,7 @@ pub async fn watch(
                 return;
             }
         };
-        let _ = news.send(News::Said(what)).await;
+        let _ = news.send(News::Ended(number, what)).await;
         tokio::select! {
             biased;
             _ = &mut stop => return,
@@ -100,8 +108,10 @@ fn program() -> io::Result<PathBuf> {
     std::env::current_exe()
 }
 
-fn start(server: &Server, dir: &Disk) -> io::Result<Child> {
+/// Starts a server. Also where its part of the log begins.
+fn start(server: &Server, dir: &Disk) -> io::Result<(Child, u64)> {
     shorten(dir, &log(&server.name))?;
+    let logged = dir.open(&log(&server.name), Open::Create)?.len()?;
     let mut command = Command::new(program()?);
     command
         .args(&server.args)
@@ -118,7 +128,7 @@ fn start(server: &Server, dir: &Disk) -> io::Result<Child> {
     // Ctrl-C in the terminal is for this process, which then stops its children in its own way.
     #[cfg(unix)]
     command.process_group(0).arg0("kvctl");
-    command.spawn()
+    Ok((command.spawn()?, logged))
 }
 
 /// Waits for the end of a child, and keeps its log short meanwhile.
@@ -177,11 +187,13 @@ fn shorten(dir: &Disk, name: &str) -> io::Result<()> {
     file.set_len(0)
 }
 
-/// The last lines of a log.
-fn tail(dir: &Disk, name: &str) -> io::Result<Vec<String>> {
+/// The last lines that a server has written to its log since it began at `start`.
+fn tail(dir: &Disk, name: &str, start: u64) -> io::Result<Vec<String>> {
     let file = dir.open(&log(name), Open::Read)?;
     let len = file.len()?;
-    let from = len.saturating_sub(TAIL.1);
+    // A log that was moved aside meanwhile is shorter than it was.
+    let start = if start > len { 0 } else { start };
+    let from = len.saturating_sub(TAIL.1).max(start);
     let mut buf = vec![0; (len - from) as usize];
     file.read_exact_at(&mut buf, from)?;
     let text = String::from_utf8_lossy(&buf).into_owned();
@@ -192,12 +204,19 @@ fn tail(dir: &Disk, name: &str) -> io::Result<Vec<String>> {
         .collect())
 }
 
+/// The error that a server ended with, as its last line has it.
+fn reason(words: &[String]) -> Option<&str> {
+    let last = words.last().map(String::as_str);
+    last.filter(|line| line.starts_with("error: "))
+}
+
 fn obituary(
     server: &Server,
     pid: u32,
     ended: io::Result<ExitStatus>,
     dir: &Disk,
     pause: Duration,
+    (words, again): (&[String], bool),
 ) -> String {
     let how = match ended {
         Ok(status) => status.to_string(),
@@ -205,12 +224,16 @@ fn obituary(
     };
     let path: PathBuf = dir.path(&log(&server.name));
     let mut text = format!("{} (pid {pid}) ended: {how}", server.name);
-    if let Ok(lines) = tail(dir, &server.name) {
-        for line in lines {
-            text.push_str(&format!("\n    {line}"));
-        }
-    }
     let ms = pause.as_millis();
+    if again {
+        text.push_str(&format!(
+            ", for the same reason; starting it again in {ms} ms"
+        ));
+        return text;
+    }
+    for line in words {
+        text.push_str(&format!("\n    {line}"));
+    }
     text.push_str(&format!(
         "\n  its log is {}; starting it again in {ms} ms",
         path.display()

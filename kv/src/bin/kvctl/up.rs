@@ -5,9 +5,9 @@ use ctrler::client::Client;
 use ctrler::config::Group;
 use kv::client::router::client_hello;
 use kv::ctl::Failure;
-use kv::ctl::groups::{birth_of, join_surely, leader_status};
+use kv::ctl::groups::{find, join_surely, leader_status};
 use kv::ctl::plan::{Plan, Server, Up};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 use std::io::Write;
 use std::path::Path;
@@ -40,7 +40,8 @@ pub async fn up(up: &Up) -> Result<(), Failure> {
     // Where nothing is made yet a refusal leaves nothing behind: not the directory, and not a plan
     // that would hold the next try to the ports of this one.
     if !up.data.join(PLAN).exists() {
-        let plan = Plan::make(up, None).map_err(Failure::no)?;
+        refuse_remains(&up.data)?;
+        let plan = Plan::make(up, None).map_err(|message| Failure { message, code: 2 })?;
         check_ports(&plan.servers()).await?;
     }
     let dir = Disk::real(&up.data).map_err(at(&up.data))?;
@@ -73,7 +74,7 @@ pub async fn up(up: &Up) -> Result<(), Failure> {
     say("stopping");
     drop(stops);
     while let Some(said) = news.recv().await {
-        if let News::Said(text) = said {
+        if let News::Said(text) | News::Ended(_, text) = said {
             say(text);
         }
     }
@@ -87,6 +88,32 @@ pub async fn up(up: &Up) -> Result<(), Failure> {
         ));
     }
     result
+}
+
+/// Servers' data without the plan they were made with: under another plan they would refuse their
+/// own directories, or a cluster of other shards would seem to start.
+fn refuse_remains(data: &Path) -> Result<(), Failure> {
+    let entries = match std::fs::read_dir(data) {
+        Ok(entries) => entries,
+        // What is wrong with it is told when it is made.
+        Err(_) => return Ok(()),
+    };
+    let mut servers: Vec<String> = entries
+        .flatten()
+        .filter(|entry| entry.path().join(raft::identity::FILE).exists())
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .collect();
+    servers.sort();
+    if servers.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::no(format!(
+        "{} has the data of {}, and {PLAN}, which says how they belong together, is gone: put it back \
+         ({{\"version\":1,\"groups\":2,\"replicas\":3,\"ctrlers\":3,\"shards\":10,\"port\":7000}} \
+         is that of a cluster made without flags), or use another directory",
+        data.display(),
+        servers.join(", "),
+    )))
 }
 
 /// The failure that a disk error at a path is.
@@ -139,6 +166,7 @@ async fn live(
     news: &mut mpsc::Receiver<News>,
 ) -> Failure {
     let mut pids: BTreeMap<usize, u32> = BTreeMap::new();
+    let mut running: BTreeSet<usize> = BTreeSet::new();
     let mut ready = Box::pin(join(plan.clone()));
     let mut is_ready = false;
     let mut shown = false;
@@ -149,7 +177,12 @@ async fn live(
                 None => return Failure::no("no server can be started"),
                 Some(News::Failed(why)) => return Failure::no(why),
                 Some(News::Said(text)) => say(text),
+                Some(News::Ended(number, text)) => {
+                    running.remove(&number);
+                    say(text);
+                }
                 Some(News::Started(number, pid)) => {
+                    running.insert(number);
                     let again = pids.insert(number, pid).is_some();
                     if again {
                         say(format_args!("{} runs again (pid {pid})", servers[number].name));
@@ -165,7 +198,16 @@ async fn live(
                     return failure;
                 }
                 is_ready = true;
+                let down: Vec<&str> = servers
+                    .iter()
+                    .zip(0..)
+                    .filter(|(_, number)| !running.contains(number))
+                    .map(|(server, _)| server.name.as_str())
+                    .collect();
                 say("\nready");
+                if !down.is_empty() {
+                    say(format_args!("not running (see above): {}", down.join(", ")));
+                }
                 say_how(plan);
             }
         }
@@ -229,8 +271,8 @@ async fn join(plan: Plan) -> Result<(), Failure> {
             continue;
         }
         let birth = loop {
-            match birth_of(&spec, None, PATIENCE).await {
-                Ok(birth) => break birth,
+            match find(&spec, None, PATIENCE).await {
+                Ok(found) => break found.birth,
                 Err(failure) => say(format_args!("waiting: {}", failure.message)),
             }
         };
