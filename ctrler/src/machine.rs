@@ -3,6 +3,7 @@
 //! | key | value |
 //! |---|---|
 //! | `b` | the cluster's birth ([`Birth`]) |
+//! | `l` | the feature level, when it is above 1 |
 //! | `n` | number of the latest configuration |
 //! | `c`…, `j`… | configurations, see [`crate::history`] |
 //! | `r` group | what is known of a group ([`crate::config::Record`]) |
@@ -39,7 +40,14 @@ pub enum CommandV1 {
     Close(u64),
     /// A change, exactly once.
     Write(Seq, Change),
+    /// Every controller can read commands and rows of this level. A build that does not know it ends
+    /// here, and refuses a state that is at it: none goes on past what it cannot read.
+    Level(u32),
 }
+
+/// The highest feature level this build can read. Kinds of commands and versions of rows that come
+/// later are of a higher one, and none is proposed before the level is.
+pub const LEVEL: u32 = 1;
 
 impl Command {
     /// The bytes for the log.
@@ -60,6 +68,7 @@ pub struct Birth {
 /// Sessions dropped by one command at most, so that no command takes long.
 const EXPIRE_AT_ONCE: usize = 8;
 const BIRTH: &[u8] = b"b";
+const LEVEL_ROW: &[u8] = b"l";
 const LATEST: &[u8] = b"n";
 const SESSIONS: &[u8] = b"s";
 
@@ -91,6 +100,8 @@ impl Default for Controller {
 impl Machine for Controller {
     fn load(&mut self, rows: &Rows) -> Result<(), StoreError> {
         *self = Controller::default();
+        // Before any other row is read: those may be of newer versions.
+        StoreError::check_level(level(rows)?, LEVEL)?;
         let Some(birth) = rows.get(BIRTH)? else {
             return Ok(());
         };
@@ -133,6 +144,15 @@ impl Machine for Controller {
         }
         match command {
             CommandV1::Birth(_) => unreachable!("handled above"),
+            CommandV1::Level(to) => {
+                StoreError::check_level(to, LEVEL)?;
+                let now = level(rows)?;
+                if to <= now {
+                    return Ok(reply(&Response::Invalid(format!("the level is {now}"))));
+                }
+                rows.put(LEVEL_ROW, &encode_row(&to))?;
+                Ok(reply(&Response::Done(self.latest())))
+            }
             CommandV1::Open => {
                 self.sessions.expire(rows, at, EXPIRE_AT_ONCE)?;
                 Ok(reply(&match self.sessions.open(rows, at)? {
@@ -272,6 +292,13 @@ impl Born {
             .reply
             .get_or_init(|| reply(&Response::Config(config)))
             .clone())
+    }
+}
+
+fn level(rows: &Rows) -> Result<u32, StoreError> {
+    match rows.get(LEVEL_ROW)? {
+        Some(row) => decode_row(&row).ok_or_else(|| damaged("the level", 0, "does not decode")),
+        None => Ok(1),
     }
 }
 

@@ -3,8 +3,10 @@
 mod common;
 use common::{House, decode, join, leave, settled};
 use ctrler::api::{Change, Request, Response};
-use ctrler::machine::{Birth, Command, CommandV1};
+use ctrler::machine::{Birth, Command, CommandV1, Controller, LEVEL};
+use raft::machine::Machine;
 use raft::session::{Refusal, Seq};
+use raft::store::StoreError;
 
 #[test]
 fn a_repeated_change_is_applied_once() {
@@ -142,6 +144,29 @@ fn garbage_is_an_answer() {
     ));
 }
 
+/// What an older build does when the others have moved on: it ends, and leaves the state as it is.
+#[test]
+fn a_level_above_this_builds_ends_it_and_is_refused_at_the_next_start() {
+    let mut house = House::new(10);
+    assert!(matches!(
+        house.apply(CommandV1::Level(LEVEL)),
+        Response::Invalid(_)
+    ));
+    let before = house.all_rows();
+    let newer = Command::encode(CommandV1::Level(LEVEL + 1));
+    let refused = house.machine.apply(&mut house.rows, house.at, &newer);
+    assert!(matches!(
+        refused,
+        Err(StoreError::Newer { level, known }) if (level, known) == (LEVEL + 1, LEVEL)
+    ));
+    assert_eq!(house.all_rows(), before);
+    // A state at that level, with rows that this build might not read.
+    house.rows.put(b"l", &[0, (LEVEL + 1) as u8]).unwrap();
+    house.rows.put(b"b", b"of a newer version").unwrap();
+    let refused = Controller::default().load(&house.rows);
+    assert!(matches!(refused, Err(StoreError::Newer { .. })));
+}
+
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
@@ -187,6 +212,7 @@ fn golden_bytes() {
         (write(Change::Leave(vec![5, 6])), "000304ac020201020506"),
         (write(Change::Move(7, 5)), "000304ac0202020705"),
         (write(report), "000304ac020203050103613a31030601"),
+        (Command::encode(CommandV1::Level(2)), "000402"),
     ];
     for (bytes, golden) in commands {
         assert_eq!(hex(&bytes), golden);

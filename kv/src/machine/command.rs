@@ -1,5 +1,7 @@
 //! Commands of a group's log. Variants are only ever appended; [`Command::level`] says from which
-//! feature level on one may be proposed. Golden bytes stand in the tests.
+//! feature level on one may be proposed. The level is an entry of the log itself, and a build that
+//! does not know it ends there, and refuses a state that is at it: none goes on past what it cannot
+//! read. Golden bytes stand in the tests.
 
 use super::chunk::Chunk;
 use super::state::{Cursor, Run};

@@ -26,7 +26,7 @@ pub mod write;
 
 use crate::api::{Response, ShardState};
 use bytes::Bytes;
-use command::{Ack, Command};
+use command::{Ack, Command, LEVEL};
 use ctrler::config::{ConfigNum, GroupId, ShardId};
 use notice::Notice;
 use raft::session::{Refusal, Seq, Table, Verdict};
@@ -247,7 +247,10 @@ impl KvMachine {
         Ok(Ack::Done)
     }
 
+    /// A build that does not know the level ends here: the entries behind may be of kinds that it
+    /// cannot read, and others carry them out.
     fn level(&mut self, rows: &mut Rows, level: u32) -> Result<Ack, StoreError> {
+        StoreError::check_level(level, LEVEL)?;
         if self.meta.birth.is_none() || level <= self.meta.level {
             return Ok(Ack::Refused(format!("the level is {}", self.meta.level)));
         }
@@ -295,6 +298,8 @@ impl Machine for KvMachine {
             Some(row) => Meta::from_row(&row)?,
             None => Meta::default(),
         };
+        // Before any other row is read: those may be of newer versions.
+        StoreError::check_level(self.meta.level, LEVEL)?;
         self.layout = match rows.get(keys::LAYOUT)? {
             Some(row) => Layout::from_row(&row)?,
             None => Layout::default(),

@@ -3,14 +3,15 @@
 use bytes::Bytes;
 use kv::api::{MAX_BATCH, MAX_FOUND_BYTES, MAX_KEY, MAX_VALUE, Op, Outcome, Response, ShardState};
 use kv::machine::KvMachine;
-use kv::machine::command::{Ack, Command, Enter};
+use kv::machine::command::{Ack, Command, Enter, LEVEL};
+use kv::machine::keys::{LAYOUT, META};
 use kv::machine::notice::Notice;
 use kv::machine::query::{Page, Query};
-use kv::machine::state::Run;
+use kv::machine::state::{Meta, Row, Run};
 use kv::machine::write::check_limits;
 use proptest::prelude::*;
 use raft::session::{Refusal, Seq};
-use raft::store::Rows;
+use raft::store::{Rows, StoreError};
 use raft::{At, Machine};
 use std::sync::Arc;
 
@@ -351,6 +352,54 @@ fn nothing_is_served_before_birth_nor_before_the_first_configuration() {
         owner: None,
     };
     assert_eq!(one.client(&Command::Open { shard: 0 }), refused);
+}
+
+/// What an older build does when the others have moved on: it ends, and leaves the state as it is.
+#[test]
+fn a_level_above_this_builds_ends_it_and_is_refused_at_the_next_start() {
+    let mut one = One::new();
+    let level = |level| Command::Level { level }.to_bytes();
+    // A group is born at the level of its birth, whatever its members could do.
+    let meta = Meta::from_row(&one.rows.get(META).unwrap().unwrap()).unwrap();
+    assert_eq!(meta.level, 1);
+    let same = Ack::from_bytes(&one.apply(&level(LEVEL)));
+    assert!(matches!(same, Ack::Refused(_)), "it is there already");
+    let at = At {
+        index: one.index + 1,
+        term: 1,
+        time_ms: 0,
+    };
+    let refused = one
+        .machine
+        .apply(&mut one.rows, at, &level(LEVEL + 1))
+        .expect_err("unknown here");
+    assert!(
+        matches!(refused, StoreError::Newer { level, known } if (level, known) == (LEVEL + 1, LEVEL)),
+        "{refused}"
+    );
+    let unchanged = one.rows.get(META).unwrap().unwrap();
+    assert_eq!(Meta::from_row(&unchanged).unwrap(), meta);
+    // A state at that level, with rows that this build might not read.
+    let newer = Meta {
+        level: LEVEL + 1,
+        ..meta
+    };
+    one.rows.put(META, &newer.to_row()).unwrap();
+    one.rows.put(LAYOUT, b"of a newer version").unwrap();
+    let mut older = KvMachine::new(1, 1, Arc::new(Notice::default()));
+    let refused = older.load(&one.rows).expect_err("unknown here");
+    assert!(matches!(refused, StoreError::Newer { .. }), "{refused}");
+}
+
+/// Bytes behind a command make it another one: a newer build may have put a meaning there.
+#[test]
+fn a_command_with_bytes_behind_it_is_none() {
+    let open = Command::Open { shard: 0 }.to_bytes();
+    let longer = [&open[..], &[0]].concat();
+    assert_eq!(Command::from_bytes(&longer), None);
+    let mut one = One::new();
+    let said: Response = postcard::from_bytes(&one.apply(&longer)).expect("a response");
+    assert!(matches!(said, Response::Malformed(_)), "{said:?}");
 }
 
 #[test]

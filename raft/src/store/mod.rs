@@ -131,6 +131,18 @@ pub enum StoreError {
         /// The error.
         source: std::io::Error,
     },
+    /// The state is of newer builds, and nothing is wrong with it: it is left as it is, and whoever
+    /// went on here would answer otherwise than they do.
+    #[error(
+        "it is at feature level {level}, and this build knows levels up to {known}: expected a build \
+         that knows level {level}"
+    )]
+    Newer {
+        /// The level of the state.
+        level: u32,
+        /// The highest that this build knows.
+        known: u32,
+    },
 }
 
 /// Refuses to go on with a copy that would take the disk's last bytes.
@@ -148,6 +160,14 @@ fn leave_room(disk: &Disk, path: &Path, reserve: u64) -> Result<(), StoreError> 
 }
 
 impl StoreError {
+    /// Refuses a state at a feature level above the highest one that a build knows.
+    pub fn check_level(level: u32, known: u32) -> Result<(), StoreError> {
+        match level <= known {
+            true => Ok(()),
+            false => Err(StoreError::Newer { level, known }),
+        }
+    }
+
     /// True when the disk is full.
     pub fn is_full(&self) -> bool {
         use std::io::ErrorKind::{QuotaExceeded, StorageFull};
