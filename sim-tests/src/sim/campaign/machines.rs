@@ -261,6 +261,16 @@ impl Machines {
         here && self.cluster.nodes.is_up(key)
     }
 
+    /// True when its server runs, too: it has not ended by itself, to be started again or, after so
+    /// many tries, no more until everything is healed.
+    pub fn serves(&self, key: Key) -> bool {
+        let ended = {
+            let state = self.state();
+            state.fallen.contains(&key) || state.given_up.contains(&key)
+        };
+        !ended && self.is_well(key)
+    }
+
     /// It is up, and of no use to anybody from now on.
     pub fn give_up(&self, key: Key) {
         self.state().useless.insert(key);

@@ -456,18 +456,18 @@ impl Nemesis {
     }
 
     /// The copy is of an earlier start: a disk put back within one start carries nothing that would
-    /// tell. And its peers must have met the later one, so it is given only when all are well and
+    /// tell. And its peers must have met the later one, so it is given only when all serve and
     /// hear each other.
     async fn older_image(&self, band: usize, key: Key, disk: &SimDisk, long: Duration) {
         let image = disk.image();
         self.machines.blink(key, BLINK).await;
         sleep(long).await;
         let (group, _) = self.machines.site(key);
-        let well = |key: &Key| self.machines.is_well(*key);
+        let serves = |key: &Key| self.machines.serves(*key);
         let mut calm = true;
         for _ in 0..50 {
             sleep(ms(100)).await;
-            calm &= network::calm() && self.members(group).iter().all(well);
+            calm &= network::calm() && self.members(group).iter().all(serves);
         }
         self.machines.hold(key, Down::Power).await;
         if calm {
