@@ -126,7 +126,6 @@ impl Consensus {
                 next_tick = now + tick;
                 self.step(Input::Tick);
                 self.start_transfers();
-                self.compact_behind_them();
                 self.pulse();
             }
             self.hand_out();
@@ -184,7 +183,7 @@ impl Consensus {
                 // The end of a transfer of an earlier term is none of the present one's.
                 let present = term == self.core.status().term;
                 if present {
-                    self.snapshots.ended(to, installed);
+                    self.snapshots.ended(to, installed.is_some());
                 }
                 self.release_spool();
                 if present {

@@ -23,26 +23,10 @@ pub(super) struct Snapshots {
     waiting: Vec<NodeId>,
     /// Transfers under way, and the terms they began in.
     pub(super) active: Vec<(NodeId, Term)>,
-    /// Members that have installed one lately and may have yet to take the entries behind it.
-    catching_up: BTreeMap<NodeId, CatchUp>,
-    /// The log is longer than it would be without those.
-    kept_for_them: bool,
-    /// Through where the state was durable when that was last told.
-    durable: Index,
     /// Members that took no snapshot lately: how often in a row, and when they are tried again.
     failed: BTreeMap<NodeId, (u32, Instant)>,
 }
 
-/// How far a member has come since it installed a snapshot.
-struct CatchUp {
-    /// It needs the entries behind this.
-    has: Index,
-    /// Since when it has come no further.
-    since: Instant,
-}
-
-/// A member that comes no further for so long after a snapshot is waited for no more.
-const PATIENCE: Duration = Duration::from_secs(5);
 /// Pause after the second transfer in a row that failed, doubled with each one more, and the longest.
 /// (A snapshot is a copy of the whole state; a follower without room for it refuses at once, and the
 /// first refusal may only mean that it is past it.)
@@ -54,12 +38,10 @@ impl Snapshots {
         self.waiting.push(to);
     }
 
-    /// A transfer has ended, with a snapshot of this index installed.
-    pub(super) fn ended(&mut self, to: NodeId, installed: Option<Index>) {
-        if let Some(has) = installed {
+    /// A transfer has ended.
+    pub(super) fn ended(&mut self, to: NodeId, installed: bool) {
+        if installed {
             self.failed.remove(&to);
-            let since = now();
-            self.catching_up.insert(to, CatchUp { has, since });
             return;
         }
         let (times, until) = self.failed.entry(to).or_insert((0, now()));
@@ -75,29 +57,6 @@ impl Snapshots {
     pub(super) fn stand_down(&mut self) {
         self.waiting.clear();
         self.failed.clear();
-        self.catching_up.clear();
-        self.kept_for_them = false;
-    }
-
-    /// The log through `through` is to go: through where, so that it is left for members that have
-    /// installed a snapshot? (Without it they would be sent another one, and another, for as long as
-    /// the load goes on.) Whoever comes no further is waited for no more.
-    fn leave_for_those(&mut self, through: Index, matched: &[(NodeId, Index)]) -> Index {
-        let mut least = through;
-        self.catching_up.retain(|to, member| {
-            let acknowledged = matched.iter().find(|(node, _)| node == to);
-            let acknowledged = acknowledged.map_or(0, |(_, index)| *index);
-            if acknowledged > member.has {
-                (member.has, member.since) = (acknowledged, now());
-            }
-            let comes_on = member.since.elapsed() < PATIENCE;
-            if comes_on {
-                least = least.min(member.has);
-            }
-            comes_on
-        });
-        self.kept_for_them = least < through;
-        least
     }
 
     /// Whether a member is to be sent one now.
@@ -112,21 +71,9 @@ impl Consensus {
     /// The state is durable through `durable`: forget the log behind it, less what lagging
     /// followers may still want.
     pub(super) fn compact(&mut self, durable: &SnapshotMeta) {
-        self.snapshots.durable = durable.index;
-        self.cut();
-    }
-
-    /// Forgets what was left for those that catch up, as they come on: the next flush may be far.
-    pub(super) fn compact_behind_them(&mut self) {
-        if self.snapshots.kept_for_them {
-            self.cut();
-        }
-    }
-
-    fn cut(&mut self) {
         let options = &self.shared.options;
         let status = self.core.status();
-        let mut through = self.snapshots.durable.min(status.commit);
+        let mut through = durable.index.min(status.commit);
         if status.log_bytes <= options.max_log_bytes - options.max_unflushed_bytes() {
             let keep = options.keep_log_bytes;
             let mut kept = 0;
@@ -149,12 +96,6 @@ impl Consensus {
                 }
                 through = through.min(needed);
             }
-            through = self.snapshots.leave_for_those(through, &status.matched);
-            if self.snapshots.kept_for_them {
-                world::mark!("compaction: the log behind an installed snapshot is kept");
-            }
-        } else {
-            self.snapshots.kept_for_them = false;
         }
         if through > status.base_index {
             self.step(Input::Compact(through));
@@ -206,7 +147,7 @@ impl Consensus {
             Err(reason) => {
                 tracing::warn!(%reason, "no snapshot for a lagging follower");
                 for to in std::mem::take(&mut self.snapshots.waiting) {
-                    self.snapshots.ended(to, None);
+                    self.snapshots.ended(to, false);
                     self.step(Input::SnapshotSent {
                         to,
                         installed: None,
@@ -247,22 +188,22 @@ mod tests {
         block_on_test(async {
             let mut snapshots = Snapshots::default();
             assert!(snapshots.is_due(2));
-            snapshots.ended(2, None);
+            snapshots.ended(2, false);
             assert!(snapshots.is_due(2), "at once");
-            snapshots.ended(2, None);
+            snapshots.ended(2, false);
             assert!(!snapshots.is_due(2) && snapshots.is_due(3));
             sleep(PAUSE.0 + PAUSE.0 / 5).await;
             assert!(snapshots.is_due(2));
             for _ in 0..100 {
-                snapshots.ended(2, None);
+                snapshots.ended(2, false);
             }
             let (_, until) = snapshots.failed[&2];
             let left = until.saturating_duration_since(now());
             assert!(left <= PAUSE.1 && left > PAUSE.1 / 2, "{left:?}");
-            snapshots.ended(2, Some(9));
+            snapshots.ended(2, true);
             assert!(snapshots.is_due(2));
-            snapshots.ended(2, None);
-            snapshots.ended(2, None);
+            snapshots.ended(2, false);
+            snapshots.ended(2, false);
             snapshots.stand_down();
             assert!(
                 snapshots.is_due(2),

@@ -179,58 +179,6 @@ async fn snapshot_install_with_lost_answers() {
     .await;
 }
 
-/// Writes go on while a follower that is far away installs a snapshot and takes the log behind it. That
-/// is kept for it until it is past it: one snapshot is enough, and then the log is short again.
-#[madsim::test]
-async fn snapshot_install_under_load() {
-    let mut options = RaftOptions::small_log(3);
-    let small = options.adjust.clone();
-    options.adjust = Arc::new(move |replica| {
-        small(replica);
-        replica.store.chunk_bytes = 1 << 20;
-    });
-    scenario(options, |c| async move {
-        many(&c, &c.ids(), "first", 10).await;
-        c.settle(&c.ids(), 0).await;
-        let leader = c.wait_leader(&c.ids()).await;
-        let victim = c.others(&[leader])[0];
-        c.kill(victim);
-        many(&c, &c.others(&[victim]), "missed", 100).await;
-        let installs = count_installs();
-        // A round trip takes as long as twenty commands, and the log keeps ten.
-        set_judge(Some(Box::new(move |passing| {
-            match passing.from.node == victim || passing.to.node == victim {
-                true => Verdict::Delay(Duration::from_millis(200)),
-                false => Verdict::Pass,
-            }
-        })));
-        c.start(victim);
-        let mut under_way = Vec::new();
-        for i in 0..500 {
-            under_way.push(fire(&c, leader, big("meanwhile", i), LONG));
-            millis(20).await;
-        }
-        for task in under_way {
-            let (_, done) = task.await.expect("not cancelled");
-            assert!(done, "the leader stays");
-        }
-        let index = c.status(leader).expect("up").commit;
-        eventually("it is brought up", LONG, || async {
-            c.status(victim).is_some_and(|s| s.applied >= index)
-        })
-        .await;
-        assert_eq!(installs.load(Ordering::Relaxed), 1);
-        set_judge(None);
-        heal_and_settle(&c).await;
-        eventually("every log is cut", LONG, || async {
-            let short = |node| c.status(node).is_some_and(|s| s.last - s.base <= BOUND);
-            c.ids().into_iter().all(short)
-        })
-        .await;
-    })
-    .await;
-}
-
 /// The follower loses its power again and again while it is given a snapshot: it always ends with
 /// the whole state, never with a mixture.
 #[madsim::test]
