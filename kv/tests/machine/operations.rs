@@ -445,9 +445,12 @@ fn keys_of_other_shards_are_refused() {
 }
 
 proptest! {
-    /// Whatever stands in the log, applying it ends with a reply.
+    /// Whatever stands in the log, applying it ends with a reply (a level above this build's, see above,
+    /// with the build's end).
     #[test]
     fn any_bytes_are_a_command_or_malformed(bytes in prop::collection::vec(any::<u8>(), 0..60)) {
+        let command = Command::from_bytes(&bytes);
+        prop_assume!(!matches!(command, Some(Command::Level { level }) if level > LEVEL));
         let mut one = One::new();
         one.apply(&bytes);
         let _ = one.machine.read(&one.rows, &bytes).expect("rows in memory");
