@@ -7,7 +7,7 @@
 mod process;
 
 use process::cluster::{Members, Up, kv_args, kvctl, page};
-use process::{KV, Server, TempDir, bare, say, signal, turn, until};
+use process::{KV, Server, TempDir, bare, say, turn, until};
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -290,92 +290,6 @@ fn a_foreign_directory_is_refused() {
     // The same directory still serves where it belongs.
     small.members.servers[2].start();
     small.caught_up(2, "back at home");
-}
-
-#[test]
-fn a_join_names_every_member_of_the_group_or_is_refused() {
-    let Some(_turn) = turn() else { return };
-    let up = Up::start(1, 1, 1);
-    let mut members = Members::new(up.dir.path(), 2, up.ports.base + 40, &up.ctrlers);
-    for server in &mut members.servers {
-        server.start();
-    }
-    let all = members.spec();
-    let config = up.kvctl(&["query"]).ok();
-    let [one, two] = [1, 2].map(|n| format!("2={}", members.addresses[..n].join(",")));
-    for spec in [one, two] {
-        let said = up.kvctl(&["join", &spec]);
-        said.fails(1, "group 2 has 3 members");
-        assert!(said.err.contains(&all), "{said:?}");
-    }
-    // A stranger in the list, of another group or of none.
-    let own = members.addresses[..2].join(",");
-    let stranger = format!("2={own},127.0.0.1:{}", up.ports.base + 11);
-    up.kvctl(&["join", &stranger])
-        .fails(1, "is a member of group 1, not of group 2");
-    assert_eq!(up.kvctl(&["query"]).ok(), config, "nothing changed");
-    // Other names for the same members are the operator's to give; and one may be down.
-    let port = members.addresses[0].rsplit(':').next().expect("a port");
-    let other_name = all.replace(&members.addresses[0], &format!("localhost:{port}"));
-    members.servers[2].stop();
-    let said = up.kvctl(&["join", &other_name]);
-    assert!(said.err.contains("know each other as"), "{said:?}");
-    let silent = format!("nothing heard from {}", members.addresses[2]);
-    assert!(said.err.contains(&silent), "{said:?}");
-    said.ok();
-    up.kvctl(&["put", "k", "v"]).ok();
-    assert_eq!(up.kvctl(&["get", "k"]).ok(), "v\n");
-}
-
-#[test]
-fn up_tells_what_keeps_a_server_down_and_what_became_of_its_plan() {
-    let Some(_turn) = turn() else { return };
-    let mut up = Up::start(1, 3, 1);
-    up.kvctl(&["put", "k", "v"]).ok();
-    signal("TERM", &[up.pid()]);
-    up.ended_within(PATIENCE).expect("it stops");
-    let run = || {
-        let mut command = bare(process::KVCTL);
-        command.args(["up", "--data"]).arg(up.data());
-        command.arg(format!("--port={}", up.ports.base));
-        say(command, b"")
-    };
-    let plan = up.data().join("up.json");
-    let sound = fs::read_to_string(&plan).expect("a plan");
-    fs::remove_file(&plan).expect("removed");
-    run().fails(
-        1,
-        "has the data of ctrler-1, kv-1-1, kv-1-2, kv-1-3, and up.json",
-    );
-    assert!(!plan.exists(), "a plan was made for what another one made");
-    fs::write(&plan, sound.replace("\"replicas\": 3", "\"replicas\": 12")).expect("edited");
-    run().fails(1, "replicas 12: expected a number from 1 to 9");
-    fs::write(&plan, &sound).expect("put back");
-
-    // A member that cannot start: the others serve, and its reason is told once.
-    let identity = up.data().join("kv-1-3/IDENTITY");
-    let mut bytes = fs::read(&identity).expect("an identity");
-    flip(&mut bytes, 25);
-    fs::write(&identity, &bytes).expect("damage");
-    up.again();
-    assert_eq!(up.kvctl(&["get", "k"]).ok(), "v\n");
-    until("it is told again", PATIENCE, || {
-        up.said().contains(", for the same reason").then_some(())
-    });
-    let said = up.said();
-    assert!(said.contains("not running (see above): kv-1-3\n"), "{said}");
-    assert_eq!(said.matches("error: ").count(), 1, "{said}");
-
-    // What a server wrote in an earlier life is no reason for its end.
-    let before = up.said().len();
-    signal("KILL", &[up.pids()["kv-1-1"]]);
-    until("its end is told", PATIENCE, || {
-        up.said()[before..]
-            .contains("kv-1-1 runs again")
-            .then_some(())
-    });
-    let said = up.said()[before..].to_string();
-    assert!(!said.contains("stopping"), "{said}");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 mod process;
 
-use process::cluster::{Up, kvctl};
+use process::cluster::{Members, Up, kvctl};
 use process::{KV, KVCTL, Ports, Running, bare, say, say_into, turn};
 use std::ffi::OsStr;
 use std::fs;
@@ -236,6 +236,41 @@ fn a_leave_waits_on_when_asked_again_and_ends_when_the_group_joins_again() {
     up.kvctl(&["leave", "2", "7"])
         .fails(1, "group 7 is not a member");
     assert!(up.kvctl(&["query"]).ok().contains("group 2  10 shards"));
+}
+
+#[test]
+fn a_join_names_every_member_of_the_group_or_is_refused() {
+    let Some(_turn) = turn() else { return };
+    let up = Up::start(1, 1, 1);
+    let mut members = Members::new(up.dir.path(), 2, up.ports.base + 40, &up.ctrlers);
+    for server in &mut members.servers {
+        server.start();
+    }
+    let all = members.spec();
+    let config = up.kvctl(&["query"]).ok();
+    let [one, two] = [1, 2].map(|n| format!("2={}", members.addresses[..n].join(",")));
+    for spec in [one, two] {
+        let said = up.kvctl(&["join", &spec]);
+        said.fails(1, "group 2 has 3 members");
+        assert!(said.err.contains(&all), "{said:?}");
+    }
+    // A stranger in the list.
+    let own = members.addresses[..2].join(",");
+    let stranger = format!("2={own},127.0.0.1:{}", up.ports.base + 11);
+    up.kvctl(&["join", &stranger])
+        .fails(1, "is a member of group 1, not of group 2");
+    assert_eq!(up.kvctl(&["query"]).ok(), config, "nothing changed");
+    // Other names for the same members are the operator's to give; and one may be down.
+    let port = members.addresses[0].rsplit(':').next().expect("a port");
+    let other_name = all.replace(&members.addresses[0], &format!("localhost:{port}"));
+    members.servers[2].stop();
+    let said = up.kvctl(&["join", &other_name]);
+    assert!(said.err.contains("know each other as"), "{said:?}");
+    let silent = format!("nothing heard from {}", members.addresses[2]);
+    assert!(said.err.contains(&silent), "{said:?}");
+    said.ok();
+    up.kvctl(&["put", "k", "v"]).ok();
+    assert_eq!(up.kvctl(&["get", "k"]).ok(), "v\n");
 }
 
 /// Outputs that take nothing: a full disk, and a pipe that nobody reads.

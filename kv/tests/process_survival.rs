@@ -300,3 +300,54 @@ fn a_server_stops_promptly_at_sigterm_under_load() {
     done.assert_no_errors();
     done.assert_all_there(&up.ctrlers);
 }
+
+#[test]
+fn up_tells_what_keeps_a_server_down_and_what_became_of_its_plan() {
+    let Some(_turn) = turn() else { return };
+    let mut up = Up::start(1, 3, 1);
+    up.kvctl(&["put", "k", "v"]).ok();
+    signal("TERM", &[up.pid()]);
+    up.ended_within(PATIENT).expect("it stops");
+    let run = || {
+        let mut command = bare(KVCTL);
+        command.args(["up", "--data"]).arg(up.data());
+        command.arg(format!("--port={}", up.ports.base));
+        say(command, b"")
+    };
+    let plan = up.data().join("up.json");
+    let sound = fs::read_to_string(&plan).expect("a plan");
+    fs::remove_file(&plan).expect("removed");
+    run().fails(
+        1,
+        "has the data of ctrler-1, kv-1-1, kv-1-2, kv-1-3, and up.json",
+    );
+    assert!(!plan.exists(), "a plan was made for what another one made");
+    fs::write(&plan, sound.replace("\"replicas\": 3", "\"replicas\": 12")).expect("edited");
+    run().fails(1, "replicas 12: expected a number from 1 to 9");
+    fs::write(&plan, &sound).expect("put back");
+
+    // A member that cannot start: the others serve, and its reason is told once.
+    let identity = up.data().join("kv-1-3/IDENTITY");
+    let mut bytes = fs::read(&identity).expect("an identity");
+    bytes[25] ^= 1;
+    fs::write(&identity, &bytes).expect("damage");
+    up.again();
+    assert_eq!(up.kvctl(&["get", "k"]).ok(), "v\n");
+    until("it is told again", PATIENT, || {
+        up.said().contains(", for the same reason").then_some(())
+    });
+    let said = up.said();
+    assert!(said.contains("not running (see above): kv-1-3\n"), "{said}");
+    assert_eq!(said.matches("error: ").count(), 1, "{said}");
+
+    // What a server wrote in an earlier life is no reason for its end.
+    let before = up.said().len();
+    signal("KILL", &[up.pids()["kv-1-1"]]);
+    until("its end is told", PATIENT, || {
+        up.said()[before..]
+            .contains("kv-1-1 runs again")
+            .then_some(())
+    });
+    let said = up.said()[before..].to_string();
+    assert!(!said.contains("stopping"), "{said}");
+}

@@ -65,7 +65,7 @@ pub(super) async fn join(
     let num = client.ctrlers().join(groups, deadline).await?;
     io.done(format_args!(
         "{} joined in configuration {num}",
-        name(&joined)
+        named(&joined)
     ));
     Ok(())
 }
@@ -264,7 +264,7 @@ pub(super) async fn leave(
                 return Err(Failure::no(format!(
                     "no group would remain after {}, and no shard would be served: expected --last \
                      with it, if that is meant, or a join of another group before",
-                    name(&members)
+                    named(&members)
                 )));
             }
             io.note(
@@ -316,7 +316,7 @@ pub(super) async fn leave(
         if end.is_some_and(|end| now() >= end) {
             return Err(Failure::no(format!(
                 "{} left and must not be shut down yet; the same command waits on",
-                name(&waiting)
+                named(&waiting)
             )));
         }
         tokio::time::sleep(POLL).await;
@@ -325,7 +325,7 @@ pub(super) async fn leave(
 }
 
 /// "group 2", "groups 2, 5".
-fn name(groups: &[GroupId]) -> String {
+fn named(groups: &[GroupId]) -> String {
     let names: Vec<String> = groups.iter().map(GroupId::to_string).collect();
     let s = if names.len() == 1 { "" } else { "s" };
     format!("group{s} {}", names.join(", "))
