@@ -126,6 +126,7 @@ impl Consensus {
                 next_tick = now + tick;
                 self.step(Input::Tick);
                 self.start_transfers();
+                self.attend_to_catch_up();
                 self.pulse();
             }
             self.hand_out();
@@ -183,7 +184,7 @@ impl Consensus {
                 // The end of a transfer of an earlier term is none of the present one's.
                 let present = term == self.core.status().term;
                 if present {
-                    self.snapshots.ended(to, installed.is_some());
+                    self.snapshots.ended(to, installed);
                 }
                 self.release_spool();
                 if present {

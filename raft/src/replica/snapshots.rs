@@ -23,10 +23,27 @@ pub(super) struct Snapshots {
     waiting: Vec<NodeId>,
     /// Transfers under way, and the terms they began in.
     pub(super) active: Vec<(NodeId, Term)>,
+    /// Members that have installed one and have not come near the log's end since. Who has is like
+    /// any other member: what it misses later is its own affair again.
+    catching_up: BTreeMap<NodeId, CatchUp>,
+    /// The log is longer than it would be without those.
+    kept_for_them: bool,
+    /// Through where the state was durable when that was last told.
+    durable: Index,
     /// Members that took no snapshot lately: how often in a row, and when they are tried again.
     failed: BTreeMap<NodeId, (u32, Instant)>,
 }
 
+/// How far a member has come since it installed a snapshot.
+struct CatchUp {
+    /// It needs the entries behind this.
+    has: Index,
+    /// Since when it has come no further.
+    since: Instant,
+}
+
+/// A member that comes no further for so long after a snapshot is waited for no more.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// Pause after the second transfer in a row that failed, doubled with each one more, and the longest.
 /// (A snapshot is a copy of the whole state; a follower without room for it refuses at once, and the
 /// first refusal may only mean that it is past it.)
@@ -38,10 +55,12 @@ impl Snapshots {
         self.waiting.push(to);
     }
 
-    /// A transfer has ended.
-    pub(super) fn ended(&mut self, to: NodeId, installed: bool) {
-        if installed {
+    /// A transfer has ended, with a snapshot of this index installed.
+    pub(super) fn ended(&mut self, to: NodeId, installed: Option<Index>) {
+        if let Some(has) = installed {
             self.failed.remove(&to);
+            let since = now();
+            self.catching_up.insert(to, CatchUp { has, since });
             return;
         }
         let (times, until) = self.failed.entry(to).or_insert((0, now()));
@@ -57,6 +76,31 @@ impl Snapshots {
     pub(super) fn stand_down(&mut self) {
         self.waiting.clear();
         self.failed.clear();
+        self.catching_up.clear();
+        self.kept_for_them = false;
+    }
+
+    /// Looks at how far those that have installed a snapshot have come: at `near` a member needs nothing
+    /// that is not kept anyway, and is waited for no more; nor is one that comes no further.
+    fn progress(&mut self, near: Index, matched: &[(NodeId, Index)]) {
+        self.catching_up.retain(|to, member| {
+            let acknowledged = matched.iter().find(|(node, _)| node == to);
+            let acknowledged = acknowledged.map_or(0, |(_, index)| *index);
+            if acknowledged > member.has {
+                (member.has, member.since) = (acknowledged, now());
+            }
+            member.has < near && member.since.elapsed() < PATIENCE
+        });
+    }
+
+    /// The log through `through` is to go: through where, so that it is left for members that have
+    /// installed a snapshot? (Without it they would be sent another one, and another, for as long as
+    /// the load goes on.)
+    fn leave_for_those(&mut self, through: Index) -> Index {
+        let needed = self.catching_up.values().map(|member| member.has).min();
+        let least = needed.unwrap_or(through).min(through);
+        self.kept_for_them = least < through;
+        least
     }
 
     /// Whether a member is to be sent one now.
@@ -71,24 +115,41 @@ impl Consensus {
     /// The state is durable through `durable`: forget the log behind it, less what lagging
     /// followers may still want.
     pub(super) fn compact(&mut self, durable: &SnapshotMeta) {
+        self.snapshots.durable = durable.index;
+        self.cut();
+    }
+
+    /// Looks after those that catch up, at every tick: the next flush may be far. What was left of the
+    /// log for them goes as they come on.
+    pub(super) fn attend_to_catch_up(&mut self) {
+        if self.snapshots.catching_up.is_empty() {
+            return;
+        }
+        let status = self.core.status();
+        let near = self.within_from_end(status.base_index, status.last_index);
+        self.snapshots.progress(near, &status.matched);
+        if self.snapshots.kept_for_them {
+            self.cut();
+        }
+    }
+
+    /// The first index behind which the log through `last` has no more than `keep_log_bytes`.
+    fn within_from_end(&self, base: Index, last: Index) -> Index {
+        let entries = self.core.entries(base + 1, last, usize::MAX);
+        let mut kept = 0;
+        let fits = entries.iter().rev().take_while(|entry| {
+            kept += entry.size();
+            kept <= self.shared.options.keep_log_bytes
+        });
+        last - fits.count() as Index
+    }
+
+    fn cut(&mut self) {
         let options = &self.shared.options;
         let status = self.core.status();
-        let mut through = durable.index.min(status.commit);
+        let mut through = self.snapshots.durable.min(status.commit);
         if status.log_bytes <= options.max_log_bytes - options.max_unflushed_bytes() {
-            let keep = options.keep_log_bytes;
-            let mut kept = 0;
-            for entry in self
-                .core
-                .entries(status.base_index + 1, through, usize::MAX)
-                .iter()
-                .rev()
-            {
-                kept += entry.size();
-                if kept > keep {
-                    break;
-                }
-                through = entry.index - 1;
-            }
+            through = self.within_from_end(status.base_index, through);
             let spool = self.snapshots.spool.as_ref().map(|s| s.stamp.index);
             for needed in [spool, self.snapshots.requested].into_iter().flatten() {
                 if needed < through {
@@ -96,6 +157,12 @@ impl Consensus {
                 }
                 through = through.min(needed);
             }
+            through = self.snapshots.leave_for_those(through);
+            if self.snapshots.kept_for_them {
+                world::mark!("compaction: the log behind an installed snapshot is kept");
+            }
+        } else {
+            self.snapshots.kept_for_them = false;
         }
         if through > status.base_index {
             self.step(Input::Compact(through));
@@ -147,7 +214,7 @@ impl Consensus {
             Err(reason) => {
                 tracing::warn!(%reason, "no snapshot for a lagging follower");
                 for to in std::mem::take(&mut self.snapshots.waiting) {
-                    self.snapshots.ended(to, false);
+                    self.snapshots.ended(to, None);
                     self.step(Input::SnapshotSent {
                         to,
                         installed: None,
@@ -188,27 +255,47 @@ mod tests {
         block_on_test(async {
             let mut snapshots = Snapshots::default();
             assert!(snapshots.is_due(2));
-            snapshots.ended(2, false);
+            snapshots.ended(2, None);
             assert!(snapshots.is_due(2), "at once");
-            snapshots.ended(2, false);
+            snapshots.ended(2, None);
             assert!(!snapshots.is_due(2) && snapshots.is_due(3));
             sleep(PAUSE.0 + PAUSE.0 / 5).await;
             assert!(snapshots.is_due(2));
             for _ in 0..100 {
-                snapshots.ended(2, false);
+                snapshots.ended(2, None);
             }
             let (_, until) = snapshots.failed[&2];
             let left = until.saturating_duration_since(now());
             assert!(left <= PAUSE.1 && left > PAUSE.1 / 2, "{left:?}");
-            snapshots.ended(2, true);
+            snapshots.ended(2, Some(9));
             assert!(snapshots.is_due(2));
-            snapshots.ended(2, false);
-            snapshots.ended(2, false);
+            snapshots.ended(2, None);
+            snapshots.ended(2, None);
             snapshots.stand_down();
             assert!(
                 snapshots.is_due(2),
                 "another leadership knows nothing of it"
             );
+        });
+    }
+
+    /// The log is left for a member that has installed a snapshot until it comes near the end, once: what
+    /// it misses after that is as little a reason to keep the log as with any other.
+    #[test]
+    fn who_has_come_near_after_a_snapshot_is_waited_for_no_more() {
+        block_on_test(async {
+            let mut snapshots = Snapshots::default();
+            snapshots.ended(2, Some(100));
+            assert_eq!(snapshots.leave_for_those(300), 100);
+            assert!(snapshots.kept_for_them);
+            snapshots.progress(290, &[(2, 250), (3, 300)]);
+            assert_eq!(snapshots.leave_for_those(300), 250);
+            snapshots.progress(290, &[(2, 290), (3, 300)]);
+            assert_eq!(snapshots.leave_for_those(300), 300);
+            assert!(!snapshots.kept_for_them);
+            // It falls behind again.
+            snapshots.progress(900, &[(2, 290), (3, 900)]);
+            assert_eq!(snapshots.leave_for_those(900), 900);
         });
     }
 }

@@ -228,4 +228,28 @@ pub(super) const MUTANTS: &[Mutant] = &[
         )],
         tests: &["kv/machine::operations::a_short_write_to_many"],
     },
+    Mutant {
+        id: "X55",
+        star: false,
+        what: "the log behind a snapshot may go as soon as it is installed",
+        seen: "a reader: under a steady load a follower is sent the whole state again and again",
+        edits: &[edit(
+            "raft/src/replica/snapshots.rs",
+            "            member.has < near && member.since.elapsed() < PATIENCE\n",
+            "            member.has < near && member.since.elapsed() < PATIENCE && near == 0\n",
+        )],
+        tests: &["sim-tests/raft_scenarios::snapshots::snapshot_install_under_load"],
+    },
+    Mutant {
+        id: "X56",
+        star: false,
+        what: "a build goes on past a level that it does not know",
+        seen: "a reader: it answers Malformed to what newer members carry out",
+        edits: &[edit(
+            "kv/src/machine/mod.rs",
+            "        StoreError::check_level(level, LEVEL)?;\n",
+            "        let _ = StoreError::check_level(level, LEVEL);\n",
+        )],
+        tests: &["kv/machine::operations::a_level_above_this_builds"],
+    },
 ];

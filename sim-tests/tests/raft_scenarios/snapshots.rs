@@ -1,6 +1,7 @@
 //! Log compaction (§7): followers that lag behind the log are brought up by a snapshot.
 
 use super::common::*;
+use raft::protocol::Role;
 use sim_tests::sim::nodes::eventually;
 use sim_tests::sim::{RaftCluster, RaftOptions, trace, wire};
 use std::sync::Arc;
@@ -80,6 +81,23 @@ async fn snapshot_basic() {
     .await;
 }
 
+/// The leader has heard that everybody has the log through `index`. (A member that has only installed a
+/// snapshot is waited for, for some seconds, when it dies before it is heard of again.)
+async fn known_to_be_up(c: &RaftCluster, index: u64) {
+    eventually("the leader knows it", LONG, || async {
+        let leading = c.ids().into_iter().filter_map(|node| c.status(node));
+        leading
+            .filter(|status| status.role == Role::Leader)
+            .any(|status| {
+                let known = status.matched.iter().filter(|(_, at)| *at >= index);
+                known.count() + 1 == c.ids().len()
+            })
+    })
+    .await;
+    // A tick looks at it.
+    millis(100).await;
+}
+
 async fn lagging(c: RaftCluster, faults: wire::Faults, crash: bool) {
     let installs = count_installs();
     many(&c, &c.ids(), "first", 10).await;
@@ -106,6 +124,7 @@ async fn lagging(c: RaftCluster, faults: wire::Faults, crash: bool) {
         }
         let index = c.agree(&big("together", round), LONG).await;
         c.settle(&c.ids(), index).await;
+        known_to_be_up(&c, index).await;
     }
     heal_and_settle(&c).await;
     assert_bounded(&c);
@@ -175,6 +194,58 @@ async fn snapshot_install_with_lost_answers() {
         assert!(lost >= 3, "only {lost} answers were lost");
         set_judge(None);
         heal_and_settle(&c).await;
+    })
+    .await;
+}
+
+/// Writes go on while a follower that is far away installs a snapshot and takes the log behind it. That
+/// is kept for it until it is past it: one snapshot is enough, and then the log is short again.
+#[madsim::test]
+async fn snapshot_install_under_load() {
+    let mut options = RaftOptions::small_log(3);
+    let small = options.adjust.clone();
+    options.adjust = Arc::new(move |replica| {
+        small(replica);
+        replica.store.chunk_bytes = 1 << 20;
+    });
+    scenario(options, |c| async move {
+        many(&c, &c.ids(), "first", 10).await;
+        c.settle(&c.ids(), 0).await;
+        let leader = c.wait_leader(&c.ids()).await;
+        let victim = c.others(&[leader])[0];
+        c.kill(victim);
+        many(&c, &c.others(&[victim]), "missed", 100).await;
+        let installs = count_installs();
+        // A round trip takes as long as twenty commands, and the log keeps ten.
+        set_judge(Some(Box::new(move |passing| {
+            match passing.from.node == victim || passing.to.node == victim {
+                true => Verdict::Delay(Duration::from_millis(200)),
+                false => Verdict::Pass,
+            }
+        })));
+        c.start(victim);
+        let mut under_way = Vec::new();
+        for i in 0..500 {
+            under_way.push(fire(&c, leader, big("meanwhile", i), LONG));
+            millis(20).await;
+        }
+        for task in under_way {
+            let (_, done) = task.await.expect("not cancelled");
+            assert!(done, "the leader stays");
+        }
+        let index = c.status(leader).expect("up").commit;
+        eventually("it is brought up", LONG, || async {
+            c.status(victim).is_some_and(|s| s.applied >= index)
+        })
+        .await;
+        assert_eq!(installs.load(Ordering::Relaxed), 1);
+        set_judge(None);
+        heal_and_settle(&c).await;
+        eventually("every log is cut", LONG, || async {
+            let short = |node| c.status(node).is_some_and(|s| s.last - s.base <= BOUND);
+            c.ids().into_iter().all(short)
+        })
+        .await;
     })
     .await;
 }
