@@ -9,8 +9,8 @@ use raft::replica::ReplicaStatus;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{Mutex, Semaphore, oneshot};
-use world::net::Hello;
+use tokio::sync::{Mutex, Semaphore, mpsc, oneshot};
+use world::net::{CallError, Hello};
 
 /// Changes of one client that may wait for one another; beyond: `Unavailable`, nothing sent.
 pub const MAX_WAITING: usize = 256;
@@ -172,6 +172,30 @@ impl Client {
             answers.push((server, page));
         }
         answers
+    }
+
+    /// Whether any controller is reached: `Ok` as soon as one has answered, else why none did, in the
+    /// order of their addresses. Asks each of them once, and changes nothing.
+    pub async fn reach(&self, deadline: Duration) -> Result<(), Vec<CallError>> {
+        let servers = self.courier.servers();
+        let (tell, mut told) = mpsc::channel(servers.len().max(1));
+        for (server, number) in servers.iter().cloned().zip(0..) {
+            let (courier, tell) = (self.courier.clone(), tell.clone());
+            tokio::spawn(async move {
+                let body = encode(&Request::Status).into();
+                let answer = courier.ask(&server, body, deadline).await;
+                let _ = tell.send((number, answer)).await;
+            });
+        }
+        drop(tell);
+        let mut errors: BTreeMap<usize, CallError> = BTreeMap::new();
+        while let Some((number, answer)) = told.recv().await {
+            match answer {
+                Ok(_) => return Ok(()),
+                Err(error) => errors.insert(number, error),
+            };
+        }
+        Err(errors.into_values().collect())
     }
 
     /// Tells the controllers that the session is not needed any more, so that it makes room first.

@@ -1,6 +1,6 @@
 //! The program `ctrler`: its flags and its life. `kvctl up` runs it too, as a child process of its own.
 
-use crate::api::{CHANNEL, Request};
+use crate::api::{CHANNEL, Request, Response};
 use crate::program::{self, Peers};
 use crate::server::{self, ServerOptions};
 use clap::Parser;
@@ -46,9 +46,12 @@ pub struct Args {
     /// End when standard input ends (for a parent that starts this as its child)
     #[arg(long, hide = true)]
     pub exit_with_stdin: bool,
-    /// Ask the server running with these flags whether it answers, and exit with 0 or 1
-    #[arg(long, hide = true)]
+    /// Liveness: ask the server running with these flags whether it answers, and exit with 0 or 1
+    #[arg(long)]
     pub health: bool,
+    /// Readiness: ask it whether a leader is known; exit with 0, or with 1 and the reason
+    #[arg(long)]
+    pub ready: bool,
 }
 
 /// Runs the program to its end and returns its exit code. `args`: its name and its flags.
@@ -58,9 +61,14 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> i32 {
 
 async fn start(args: Args) -> Result<(), String> {
     let listen = args.peers.listen(args.id, args.listen.as_deref())?;
-    if args.health {
+    if args.health || args.ready {
         let status = postcard::to_stdvec(&Request::Status).map_err(|e| e.to_string())?;
-        return program::health(&listen, CHANNEL, status.into()).await;
+        let answer = program::health(&listen, CHANNEL, status.into()).await?;
+        return match postcard::from_bytes(&answer) {
+            _ if !args.ready => Ok(()),
+            Ok(Response::Status(page)) => program::ready(&page),
+            other => Err(format!("unexpected answer: {other:?}")),
+        };
     }
     program::init_tracing()?;
     let shutdown = program::shutdown(args.exit_with_stdin)?;

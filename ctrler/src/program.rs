@@ -3,10 +3,12 @@
 use crate::address::{check_address, port};
 use bytes::Bytes;
 use clap::{Command, Parser};
+use raft::replica::ReplicaStatus;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt::Display;
 use std::future::Future;
+use std::io::Write;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -224,7 +226,8 @@ pub fn run<E: Display>(program: impl Future<Output = Result<(), E>>) -> i32 {
 
 /// Prints an error and returns the exit code that goes with it.
 pub fn fail(error: impl Display) -> i32 {
-    eprintln!("error: {error}");
+    // Nobody has to hear it.
+    let _ = writeln!(std::io::stderr(), "error: {error}");
     1
 }
 
@@ -263,8 +266,9 @@ pub fn client_hello() -> Hello {
     }
 }
 
-/// Asks the server that listens on `listen` of this machine for its status; for health checks.
-pub async fn health(listen: &str, channel: u8, status: Bytes) -> Result<(), String> {
+/// Asks the server that listens on `listen` of this machine for its status, which is the answer; for
+/// health checks.
+pub async fn health(listen: &str, channel: u8, status: Bytes) -> Result<Bytes, String> {
     let target = match listen.rsplit_once(':') {
         Some(("0.0.0.0", port)) => format!("127.0.0.1:{port}"),
         Some(("[::]", port)) => format!("[::1]:{port}"),
@@ -276,9 +280,18 @@ pub async fn health(listen: &str, channel: u8, status: Bytes) -> Result<(), Stri
         Arc::new(client_hello),
         Arc::new(|_: &Hello| Ok(())),
     );
-    match link.call(channel, status, HEALTH_DEADLINE).await {
-        Ok(_) => Ok(()),
-        Err(error) => Err(error.to_string()),
+    let answer = link.call(channel, status, HEALTH_DEADLINE).await;
+    answer.map_err(|error| error.to_string())
+}
+
+/// What a member that is ready knows: who leads.
+pub fn ready(status: &ReplicaStatus) -> Result<(), String> {
+    match (status.leader, &status.not_voting) {
+        (Some(_), _) => Ok(()),
+        (None, Some(why)) => Err(format!(
+            "no leader is known; this member does not vote: {why}"
+        )),
+        (None, None) => Err("no leader is known: a majority of the members must run".into()),
     }
 }
 

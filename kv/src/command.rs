@@ -1,13 +1,19 @@
 //! The program `kv`: its flags and its life. `kvctl up` runs it too, as a child process of its own.
 
-use crate::api::{CHANNEL, Request};
+use crate::api::{CHANNEL, KvStatus, Request, Response};
 use crate::server::{self, ServerOptions};
 use clap::Parser;
+use ctrler::client::Client;
 use ctrler::program::{self, Addresses, Peers};
 use raft::replica::Options;
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
 use world::disk::Disk;
+
+/// Time for the controllers to tell which configuration is the newest.
+const READY_DEADLINE: Duration = Duration::from_secs(1);
 
 /// A server of a replica group of Holdfast: holds the shards that the controllers assign to its
 /// group.
@@ -43,9 +49,13 @@ pub struct Args {
     /// End when standard input ends (for a parent that starts this as its child)
     #[arg(long, hide = true)]
     pub exit_with_stdin: bool,
-    /// Ask the server running with these flags whether it answers, and exit with 0 or 1
-    #[arg(long, hide = true)]
+    /// Liveness: ask the server running with these flags whether it answers, and exit with 0 or 1
+    #[arg(long)]
     pub health: bool,
+    /// Readiness: ask it whether a leader is known and the newest
+    /// configuration is entered (as far as the controllers answer); exit with 0, or with 1 and the reason
+    #[arg(long)]
+    pub ready: bool,
 }
 
 /// Runs the program to its end and returns its exit code. `args`: its name and its flags.
@@ -55,9 +65,14 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> i32 {
 
 async fn start(args: Args) -> Result<(), String> {
     let listen = args.peers.listen(args.id, args.listen.as_deref())?;
-    if args.health {
+    if args.health || args.ready {
         let status = postcard::to_stdvec(&Request::Status).map_err(|e| e.to_string())?;
-        return program::health(&listen, CHANNEL, status.into()).await;
+        let answer = program::health(&listen, CHANNEL, status.into()).await?;
+        return match postcard::from_bytes(&answer) {
+            _ if !args.ready => Ok(()),
+            Ok(Response::Status(page)) => ready(args.group, &page, args.ctrlers.0).await,
+            other => Err(format!("unexpected answer: {other:?}")),
+        };
     }
     program::init_tracing()?;
     let shutdown = program::shutdown(args.exit_with_stdin)?;
@@ -72,4 +87,24 @@ async fn start(args: Args) -> Result<(), String> {
     server::run(options, disk, shutdown)
         .await
         .map_err(|e| e.to_string())
+}
+
+/// Whether a member is ready: it knows a leader, and has entered the newest configuration that the
+/// controllers can tell of. Controllers that do not answer, and groups that never joined (which enter
+/// none), leave it at the leader: what is served is served without them.
+async fn ready(group: u64, page: &KvStatus, ctrlers: Vec<String>) -> Result<(), String> {
+    program::ready(&page.replica)?;
+    let client = Client::new(ctrlers, Arc::new(program::client_hello));
+    let newest = async {
+        client.record(group, READY_DEADLINE).await.ok()??;
+        client.cluster(READY_DEADLINE).await.ok()
+    };
+    let newest = world::clock::timeout(READY_DEADLINE, newest).await;
+    match newest {
+        Ok(Some((.., newest))) if page.config < newest => Err(format!(
+            "in configuration {} and not in the newest, {newest}, yet",
+            page.config
+        )),
+        _ => Ok(()),
+    }
 }

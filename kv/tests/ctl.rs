@@ -33,6 +33,25 @@ fn parse(args: &[&str]) -> Result<Cli, String> {
 }
 
 #[test]
+fn a_time_is_seconds_or_has_a_unit() {
+    let timeout = |text: &str| {
+        let cli = parse(&["get", "k", "--timeout", text]).expect("well-formed");
+        cli.command.common(&cli.common).deadline().as_millis()
+    };
+    for (text, ms) in [
+        ("10", 10_000),
+        ("0.5", 500),
+        ("1s", 1_000),
+        ("1.5s", 1_500),
+        ("500ms", 500),
+        ("2m", 120_000),
+        ("24h", 86_400_000),
+    ] {
+        assert_eq!(timeout(text), ms, "{text}");
+    }
+}
+
+#[test]
 fn every_argument_is_well_formed() {
     Cli::command().debug_assert();
 }
@@ -54,9 +73,13 @@ fn bad_arguments_are_refused_with_what_was_expected() {
         (&["get"][..], "<KEY>"),
         (&["get", "k", "--nonsense"], "--nonsense"),
         (&["--ctrlers", "nonsense", "get", "k"], "HOST:PORT"),
-        (&["--timeout", "0", "get", "k"], "from 1 to 86400"),
-        (&["--timeout", "x", "get", "k"], "from 1 to 86400"),
-        (&["get", "k", "--timeout", "1.5"], "from 1 to 86400"),
+        (&["--timeout", "0", "get", "k"], "from 1ms to 86400"),
+        (&["--timeout", "x", "get", "k"], "from 1ms to 86400"),
+        (&["get", "k", "--timeout", "1.5d"], "such as 500ms"),
+        (&["get", "k", "--timeout", "25h"], "from 1ms to 86400"),
+        (&["get", "k", "--timeout=-1"], "from 1ms to 86400"),
+        (&["get", "k", "--timeout", "nan"], "from 1ms to 86400"),
+        (&["mget"], "<KEY>"),
         (&["join", "nonsense"], "GID=HOST:PORT"),
         (&["join", "0=a:1"], "a number from 1"),
         (&["join", "1=a:99999"], "HOST:PORT"),
@@ -330,7 +353,7 @@ fn a_directory_keeps_what_it_was_made_with() {
     for (other, flag) in [
         (
             Up {
-                groups: Some(2),
+                groups: Some(3),
                 ..up()
             },
             "--groups",
@@ -367,6 +390,18 @@ fn a_directory_keeps_what_it_was_made_with() {
         let refused = Plan::make(&other, Some(made.clone())).expect_err("another cluster");
         assert_eq!(refused.matches(flag).count(), 2, "says both: {refused}");
     }
+    // More groups are added to those that are there, whose servers stay as they are.
+    let more = Up {
+        groups: Some(6),
+        ..up()
+    };
+    let grown = Plan::make(&more, Some(made.clone())).expect("two more");
+    assert_eq!((grown.groups, grown.shards), (6, 7));
+    assert_eq!(
+        made.servers(),
+        grown.servers()[..3 + 4 * 3],
+        "the old ones first"
+    );
     assert!(Plan::parse(b"{}").is_err());
     let text = String::from_utf8(text).expect("text");
     let newer = text.replace("\"version\":1", "\"version\":9");

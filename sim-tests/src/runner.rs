@@ -158,12 +158,64 @@ impl Outcome {
     }
 }
 
-/// The line that repeats a run.
-pub fn replay_line(executable: &Executable, test: &str, seed: u64) -> String {
+/// The line that repeats a run, with the variables that it was run under.
+pub fn replay_line(
+    target: &str,
+    test: &str,
+    seed: u64,
+    environment: &[(String, String)],
+) -> String {
+    // What it writes is nothing that it depends on; only the campaign reads a plan.
+    let reads = |name: &str| target == "campaign" && FILES.contains(&(name, true));
+    let variables = environment.iter().filter(|(name, _)| reads(name));
+    let variables: String = variables
+        .map(|(name, value)| format!("{name}={value} "))
+        .collect();
     format!(
-        "MADSIM_TEST_SEED={seed} cargo test -p sim-tests --test simulation -- --exact {}::{test}",
-        executable.target
+        "{variables}MADSIM_TEST_SEED={seed} cargo test -p sim-tests --test simulation -- --exact \
+         {target}::{test}"
     )
+}
+
+/// Whether a test that was asked for by its whole name is none of these.
+pub fn is_unknown<'a>(name: &str, mut tests: impl Iterator<Item = &'a str>) -> bool {
+    tests.all(|test| test != name)
+}
+
+/// What a run of the campaign reads or writes, by variable: true where the file must be there.
+pub const FILES: [(&str, bool); 4] = [
+    ("HOLDFAST_PLAN", true),
+    ("HOLDFAST_RECORD", false),
+    ("HOLDFAST_SUMMARY", false),
+    ("HOLDFAST_PAGE", false),
+];
+
+/// Where a path of the caller's leads. Tests run in their package's directory, and the caller is
+/// elsewhere: a relative path is looked for where the shell stands (`PWD`), in the workspace, and in
+/// the package; one that is to be written is the shell's. Errors: it must be there, and is not.
+pub fn resolve(
+    path: &Path,
+    must_exist: bool,
+    shell: Option<&Path>,
+    root: &Path,
+) -> Result<PathBuf, String> {
+    let package = root.join("sim-tests");
+    let places: Vec<PathBuf> = [shell.unwrap_or(root), root, &package]
+        .iter()
+        // An absolute path stays what it is.
+        .map(|place| place.join(path))
+        .collect();
+    if !must_exist {
+        return Ok(places[0].clone());
+    }
+    match places.iter().find(|place| place.is_file()) {
+        Some(found) => Ok(found.clone()),
+        None => {
+            let mut looked: Vec<String> = places.iter().map(|p| p.display().to_string()).collect();
+            looked.dedup();
+            Err(format!("no such file: looked for {}", looked.join(", ")))
+        }
+    }
 }
 
 /// The target directory this very program lies in, and whether in its `release` profile:

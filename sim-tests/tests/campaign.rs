@@ -1,7 +1,8 @@
 //! Whole clusters under everything that can go wrong, drawn by the seed.
 //!
 //! `HOLDFAST_PLAN=FILE` runs a kept plan instead of the drawn one, `HOLDFAST_RECORD=FILE` writes the
-//! whole run as JSON, `HOLDFAST_SUMMARY=FILE` its figures. Without the last two a failing run is made
+//! whole run as JSON, `HOLDFAST_SUMMARY=FILE` its figures, `HOLDFAST_PAGE=FILE` its timeline, passed or
+//! not. Without `HOLDFAST_RECORD` and `HOLDFAST_SUMMARY` a failing run is made
 //! smaller (for at most [`MINIMISE`], or `HOLDFAST_MINIMISE=SECONDS`) and leaves its plan and a timeline.
 #![cfg(madsim)]
 
@@ -88,10 +89,15 @@ fn campaign() {
     };
     plan.header().iter().for_each(|line| println!("{line}"));
     let (whole, summary) = (said("HOLDFAST_RECORD"), said("HOLDFAST_SUMMARY"));
-    let record = campaign::run("campaign", &plan, whole.is_some());
+    let page = said("HOLDFAST_PAGE");
+    let record = campaign::run("campaign", &plan, whole.is_some() || page.is_some());
     println!("{:?}", record.summary);
     if let Some(path) = &whole {
         write(path, serde_json::to_string(&record).expect("plain data"));
+    }
+    if let Some(path) = &page {
+        write(path, report::timeline::page(&record, None));
+        println!("timeline:  {path}");
     }
     if let Some(path) = &summary {
         let told = serde_json::json!({"summary": record.summary, "violation": record.violation});

@@ -92,11 +92,15 @@ impl Answer {
                     "the request has {size} bytes, more than a frame may have ({limit})"
                 ));
             }
-            Err(error @ CallError::NoAnswer { .. }) => {
-                return Answer::Trouble(Trouble::Silent(error.to_string()));
+            // Whoever tells of it says where it was.
+            Err(CallError::NoAnswer { reason, .. }) => {
+                return Answer::Trouble(Trouble::Silent(format!("sent, and no answer: {reason}")));
             }
-            Err(error @ (CallError::NotSent { .. } | CallError::Refused { .. })) => {
-                return Answer::Trouble(Trouble::Unreachable(error.to_string()));
+            Err(CallError::NotSent { reason, .. }) => {
+                return Answer::Trouble(Trouble::Unreachable(format!("not sent: {reason}")));
+            }
+            Err(CallError::Refused { reason, .. }) => {
+                return Answer::Trouble(Trouble::Unreachable(format!("refused: {reason}")));
             }
         };
         match postcard::from_bytes::<Response>(&body) {

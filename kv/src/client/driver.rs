@@ -32,7 +32,33 @@ pub enum Message {
 }
 
 /// Why a stream does not get on, for its callers' errors.
-pub type LastTrouble = Arc<Mutex<Option<String>>>;
+pub type LastTrouble = Arc<Mutex<Troubles>>;
+
+/// What came in the way since the stream last got on.
+#[derive(Clone, Default)]
+pub struct Troubles {
+    /// The newest.
+    last: Option<String>,
+    /// The newest of those after which an attempt may have had an effect.
+    doubt: Option<String>,
+}
+
+impl Troubles {
+    /// Why a write has had no effect.
+    pub fn unavailable(self) -> Option<String> {
+        self.last
+    }
+
+    /// Why it is not known whether a write has had an effect, and what came after that.
+    pub fn unknown(self, unanswered: String) -> String {
+        match (self.doubt, self.last) {
+            (Some(doubt), Some(last)) if doubt != last => format!("{doubt}; afterwards {last}"),
+            (Some(doubt), _) => doubt,
+            (None, Some(last)) => format!("{unanswered}; the last attempt: {last}"),
+            (None, None) => unanswered,
+        }
+    }
+}
 
 enum Call {
     Open(u64),
@@ -204,25 +230,29 @@ impl Task {
         };
         match trouble {
             Some(trouble) => self.pause(Some(route), trouble),
-            None if self.stream.failures() == 0 => self.say(None),
+            None if self.stream.failures() == 0 => {
+                *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = Troubles::default();
+            }
             None => {}
         }
     }
 
     /// The stream is halted: find out where to go on, and when.
     fn pause(&mut self, at: Option<Route>, trouble: Trouble) {
-        self.say(Some(match &at {
+        let said = match &at {
             Some(at) => format!("group {} at {}: {trouble}", at.group, at.link.target()),
             None => trouble.to_string(),
-        }));
+        };
+        let mut troubles = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        if !trouble.harmless() {
+            troubles.doubt = Some(said.clone());
+        }
+        troubles.last = Some(said);
+        drop(troubles);
         let (shard, router, failures) = (self.shard, self.router.clone(), self.stream.failures());
         self.pause = Some(Box::pin(async move {
             router.recover(shard, at.as_ref(), &trouble, failures).await;
         }));
-    }
-
-    fn say(&self, trouble: Option<String>) {
-        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
     }
 
     fn close(&mut self, done: oneshot::Sender<()>) {

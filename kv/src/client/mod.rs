@@ -251,22 +251,26 @@ impl Client {
         if let Ok(Some(result)) = answer {
             return result;
         }
-        let why = match answer {
-            Ok(_) => "the client is shutting down".to_string(),
-            Err(_) => {
-                let last = stream
-                    .trouble
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .clone();
-                let ms = self.inner.options.deadline.as_millis();
-                last.unwrap_or_else(|| format!("no answer within {ms} ms"))
-            }
+        let troubles = || {
+            let troubles = stream.trouble.lock();
+            troubles.unwrap_or_else(PoisonError::into_inner).clone()
         };
+        let ended = answer.is_ok();
+        let ms = self.inner.options.deadline.as_millis();
         match waiting.give_up() {
             Ok(result) => result,
-            Err(true) => Err(ClientError::Unknown(why)),
-            Err(false) => Err(ClientError::Unavailable(why)),
+            Err(true) if ended => Err(ClientError::Unknown("the client is shutting down".into())),
+            Err(false) if ended => Err(ClientError::Unavailable(
+                "the client is shutting down".into(),
+            )),
+            Err(true) => Err(ClientError::Unknown(
+                troubles().unknown(format!("sent, and no answer within {ms} ms")),
+            )),
+            Err(false) => Err(ClientError::Unavailable(
+                troubles()
+                    .unavailable()
+                    .unwrap_or_else(|| format!("no turn within {ms} ms")),
+            )),
         }
     }
 

@@ -17,9 +17,9 @@ pub struct Common {
     /// Controllers of the cluster, HOST:PORT,HOST:PORT,… The default is where `kvctl up` puts them
     #[arg(long, env = "KV_CTRLERS", default_value = DEFAULT_CTRLERS, value_name = "HOST:PORT,…")]
     pub ctrlers: Addresses,
-    /// Seconds an operation may take, retries included
-    #[arg(long, env = "KV_TIMEOUT", default_value = "10", value_name = "SECS", value_parser = within(1..=86_400u64))]
-    pub timeout: u64,
+    /// Time an operation may take, retries included: 10, 0.5, 500ms, 2s, 1m
+    #[arg(long, env = "KV_TIMEOUT", default_value = "10", value_name = "SECS", value_parser = parse_time)]
+    pub timeout: Duration,
 }
 
 /// The same after the command's name. (Clap's global flags will not do: `up` has a `--ctrlers` of
@@ -29,9 +29,9 @@ pub struct Override {
     /// Controllers of the cluster; also before the command, and as KV_CTRLERS
     #[arg(long, value_name = "HOST:PORT,…")]
     ctrlers: Option<Addresses>,
-    /// Seconds an operation may take; also before the command, and as KV_TIMEOUT
-    #[arg(long, value_name = "SECS", value_parser = within(1..=86_400u64))]
-    timeout: Option<u64>,
+    /// Time an operation may take (10, 0.5, 500ms, 2s, 1m); also before the command, and as KV_TIMEOUT
+    #[arg(long, value_name = "SECS", value_parser = parse_time)]
+    timeout: Option<Duration>,
 }
 
 /// A command's own arguments and what every command understands.
@@ -47,7 +47,7 @@ pub struct With<A: Args> {
 impl Common {
     /// Time for one operation.
     pub fn deadline(&self) -> Duration {
-        Duration::from_secs(self.timeout)
+        self.timeout
     }
 }
 
@@ -55,16 +55,40 @@ impl Common {
 #[derive(Subcommand, Clone, Debug)]
 pub enum Command {
     /// Print the value of a key; exit code 1 when there is none
+    #[command(
+        after_help = "Examples:\n  kvctl get greeting\n  kvctl get --raw picture > picture.png"
+    )]
     Get(With<Get>),
+    /// Print the values of several keys, a line each: the key, a tab, the value (both escaped where
+    /// they are no plain text); exit code 1 when one is absent. The keys are read one by one, not at
+    /// one moment
+    Mget(With<Mget>),
     /// Set a key
+    #[command(
+        after_help = "Examples:\n  kvctl put greeting hello\n  kvctl put picture - < picture.png"
+    )]
     Put(With<KeyValue>),
     /// Append to a key's value (an absent key counts as empty); prints the new length
     Append(With<KeyValue>),
     /// Remove a key; exit code 1 when there was none
     Delete(With<Key>),
     /// Set a key if its value is OLD; otherwise exit code 1 and the present value on standard error
+    #[command(
+        after_help = "Examples:\n  kvctl cas leader alice bob\n  kvctl cas --absent lock mine"
+    )]
     Cas(With<Cas>),
-    /// Add replica groups, each with the addresses of its members
+    /// Carry out several writes to one shard at once, all or none; read from standard input, one a line
+    #[command(
+        after_help = "A line is one of\n  put KEY VALUE\n  append KEY VALUE\n  delete KEY\n  cas KEY OLD NEW\n\
+        in words without spaces, or as a JSON array: [\"put\",\"a key\",\"a value\"]. Empty lines count for \
+        nothing. All keys must be on one shard: a common {tag} in them sees to that. Where a cas finds another \
+        value nothing at all is changed (exit code 1).\n\n\
+        Example:\n  printf 'put {bob}a 1\\nput {bob}b 2\\n' | kvctl batch"
+    )]
+    Batch(With<Batch>),
+    /// Add replica groups, each with the addresses of its members. For a member group other addresses
+    /// of the same servers replace the ones that are known
+    #[command(after_help = "Example:\n  kvctl join 3=10.0.0.1:7031,10.0.0.2:7031,10.0.0.3:7031")]
     Join(With<Join>),
     /// Remove replica groups and wait until they have handed over everything, however long that
     /// takes (or --wait SECS); for groups that have left, only wait. Exit code 1 when one joins again
@@ -74,7 +98,11 @@ pub enum Command {
     Move(With<Move>),
     /// Print a configuration: which group owns which shard
     Query(With<Query>),
-    /// Groups, members, leaders, log positions, shards and their moves
+    /// Groups, members, leaders, log positions, shards and their moves; exit code 1 when a shard is not
+    /// served, and the first line says so
+    #[command(
+        after_help = "Examples:\n  kvctl status --watch\n  kvctl status --json | jq .not_served"
+    )]
     Status(With<Status>),
     /// Measure operations per second and latency in a closed loop
     Bench(With<Bench>),
@@ -85,6 +113,8 @@ impl Command {
     pub fn common(&self, before: &Common) -> Common {
         let own = match self {
             Command::Get(with) => &with.common,
+            Command::Mget(with) => &with.common,
+            Command::Batch(with) => &with.common,
             Command::Put(with) | Command::Append(with) => &with.common,
             Command::Delete(with) => &with.common,
             Command::Cas(with) => &with.common,
@@ -128,9 +158,40 @@ impl Command {
 pub struct Get {
     /// The key, any bytes
     pub key: OsString,
-    /// Print the value alone, without a newline after it
+    /// Print the value alone, without a newline after it; also where --json is set
     #[arg(long, env = "KV_RAW", value_parser = FalseyValueParser::new())]
     pub raw: bool,
+    /// How it prints.
+    #[command(flatten)]
+    pub json: Json,
+}
+
+/// The flag of everything that prints.
+#[derive(Args, Clone, Debug)]
+pub struct Json {
+    /// Print the result as JSON. What is no UTF-8 text stands in hexadecimal under a name that ends
+    /// in _hex
+    #[arg(long = "json", env = "KV_JSON", value_parser = FalseyValueParser::new())]
+    pub json: bool,
+}
+
+/// `mget`
+#[derive(Args, Clone, Debug)]
+pub struct Mget {
+    /// The keys, any bytes
+    #[arg(required = true, value_name = "KEY")]
+    pub keys: Vec<OsString>,
+    /// How it prints.
+    #[command(flatten)]
+    pub json: Json,
+}
+
+/// `batch`
+#[derive(Args, Clone, Debug)]
+pub struct Batch {
+    /// How it prints.
+    #[command(flatten)]
+    pub json: Json,
 }
 
 /// `delete`
@@ -138,6 +199,9 @@ pub struct Get {
 pub struct Key {
     /// The key, any bytes
     pub key: OsString,
+    /// How it prints.
+    #[command(flatten)]
+    pub json: Json,
 }
 
 /// `put`, `append`
@@ -148,6 +212,9 @@ pub struct KeyValue {
     /// The value, any bytes; `-` reads it from standard input
     #[arg(allow_hyphen_values = true)]
     pub value: OsString,
+    /// How it prints.
+    #[command(flatten)]
+    pub json: Json,
 }
 
 /// `cas`
@@ -165,6 +232,9 @@ pub struct Cas {
     /// The key must be absent
     #[arg(long)]
     pub absent: bool,
+    /// How it prints.
+    #[command(flatten)]
+    pub json: Json,
 }
 
 /// `join`
@@ -178,6 +248,9 @@ pub struct Join {
     /// back (for scripts that run more than once)
     #[arg(long, env = "KV_IF_ABSENT", value_parser = FalseyValueParser::new())]
     pub if_absent: bool,
+    /// How it prints.
+    #[command(flatten)]
+    pub json: Json,
 }
 
 /// `leave`
@@ -198,6 +271,9 @@ pub struct Leave {
     /// until another group joins
     #[arg(long)]
     pub last: bool,
+    /// How it prints.
+    #[command(flatten)]
+    pub json: Json,
 }
 
 /// `move`
@@ -209,6 +285,9 @@ pub struct Move {
     /// The group
     #[arg(value_name = "GID", value_parser = parse_id)]
     pub group: GroupId,
+    /// How it prints.
+    #[command(flatten)]
+    pub json: Json,
 }
 
 /// `query`
@@ -217,17 +296,20 @@ pub struct Query {
     /// The configuration's number, from 0; without it the latest
     #[arg(value_parser = within(0..=ConfigNum::MAX))]
     pub num: Option<ConfigNum>,
-    /// Print it as JSON
-    #[arg(long, env = "KV_JSON", value_parser = FalseyValueParser::new())]
-    pub json: bool,
+    /// How it prints.
+    #[command(flatten)]
+    pub json: Json,
 }
 
 /// `status`
 #[derive(Args, Clone, Debug)]
 pub struct Status {
-    /// Print it as JSON
-    #[arg(long, env = "KV_JSON", value_parser = FalseyValueParser::new())]
-    pub json: bool,
+    /// How it prints.
+    #[command(flatten)]
+    pub json: Json,
+    /// Look again and again until Ctrl-C, by default every 2 s
+    #[arg(long, value_name = "SECS", num_args = 0..=1, default_missing_value = "2", value_parser = parse_time)]
+    pub watch: Option<Duration>,
 }
 
 /// `bench`
@@ -260,9 +342,38 @@ pub struct Bench {
     /// Where to measure the disk's own sync time: a directory on the disk the servers use
     #[arg(long, env = "KV_BENCH_DATA", default_value = ".", value_name = "DIR")]
     pub data: String,
-    /// Print the result as JSON
-    #[arg(long, env = "KV_JSON", value_parser = FalseyValueParser::new())]
-    pub json: bool,
+    /// Leave the keys that were written ("bench:N"); without it they are deleted at the end
+    #[arg(long, env = "KV_BENCH_KEEP", value_parser = FalseyValueParser::new())]
+    pub keep: bool,
+    /// How it prints.
+    #[command(flatten)]
+    pub json: Json,
+}
+
+/// Longest time an operation may be given, seconds.
+const MAX_TIME: u64 = 86_400;
+
+/// Parses a time: seconds (10, 0.5), or with a unit (500ms, 2s, 1m, 1h). At least 1 ms.
+pub fn parse_time(text: &str) -> Result<Duration, String> {
+    let split = text.find(|c: char| c.is_ascii_alphabetic());
+    let (number, unit) = text.split_at(split.unwrap_or(text.len()));
+    let scale = match unit {
+        "ms" => Some(0.001),
+        "" | "s" => Some(1.0),
+        "m" => Some(60.0),
+        "h" => Some(3600.0),
+        _ => None,
+    };
+    let plain = number.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+    let seconds = number.parse::<f64>().ok().filter(|_| plain).zip(scale);
+    match seconds.map(|(number, scale)| number * scale) {
+        Some(seconds) if (0.001..=MAX_TIME as f64).contains(&seconds) => {
+            Ok(Duration::from_secs_f64(seconds))
+        }
+        _ => Err(format!(
+            "expected seconds, or a time such as 500ms, 2s or 1m; from 1ms to {MAX_TIME}"
+        )),
+    }
 }
 
 fn parse_value_size(text: &str) -> Result<usize, String> {

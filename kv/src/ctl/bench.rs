@@ -2,6 +2,7 @@
 
 use super::args::Bench;
 use super::histogram::Histogram;
+use super::table::count;
 use super::{Failure, Io};
 use crate::api::{MAX_BATCH, Op};
 use crate::client::{Client, ClientError};
@@ -9,6 +10,7 @@ use crate::slot;
 use bytes::Bytes;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use world::clock::{Instant, now};
@@ -55,36 +57,98 @@ pub(super) async fn bench(client: &Client, args: &Bench, io: &mut Io<'_>) -> Res
         Err(error) => io.note(format_args!("disk not measured: {error}")),
     }
     let clients = connections(client, args);
+    // Made before the clock runs: eight megabytes take their time too.
+    let value = value(args.value);
     if args.preload {
-        preload(client, args, io).await?;
+        preload(client, args, &value, io).await?;
     }
     // One operation proves that the cluster serves, and connects.
     client.get(&key(0)).await?;
     let counts = Arc::new(Mutex::new(Counts::default()));
+    let written = Arc::new(Written::new(args));
     let end = now() + Duration::from_secs(args.secs);
     let workers: Vec<_> = (0..args.clients * args.depth)
         .map(|i| {
             let client = clients[i as usize % clients.len()].clone();
-            tokio::spawn(work(client, args.clone(), counts.clone(), end))
+            let (counts, written) = (counts.clone(), written.clone());
+            tokio::spawn(work(
+                client,
+                args.clone(),
+                value.clone(),
+                counts,
+                written,
+                end,
+            ))
         })
         .collect();
     progress(args, &counts, end, io).await;
     for worker in workers {
         let _ = worker.await;
     }
-    let counts = counts.lock().unwrap_or_else(PoisonError::into_inner);
+    let counts = std::mem::take(&mut *counts.lock().unwrap_or_else(PoisonError::into_inner));
     let result = to_json(args, &counts, sync.as_ref().ok());
-    if args.json {
+    if args.json.json {
         writeln!(io.out, "{result:#}")?;
     } else {
         print(args, &counts, sync.as_ref().ok(), io)?;
     }
-    match &counts.last_error {
-        Some(error) => Err(Failure::no(format!(
+    let removed = match args.keep {
+        true => Ok(()),
+        false => remove(client, args, &written, io).await,
+    };
+    if let Some(error) = &counts.last_error {
+        return Err(Failure::no(format!(
             "{} operations failed; the last one: {error}",
             counts.errors
-        ))),
-        None => Ok(()),
+        )));
+    }
+    if counts.reads.count() + counts.writes.count() == 0 {
+        return Err(Failure::no(format!(
+            "nothing was measured: no operation was done within {} s",
+            args.secs
+        )));
+    }
+    removed
+}
+
+/// A value of so many bytes, which do not repeat.
+fn value(bytes: usize) -> Bytes {
+    let mut state = random_u64() | 1;
+    let mut value = Vec::with_capacity(bytes + 8);
+    while value.len() < bytes {
+        // Xorshift: cheap, and not to be pressed smaller.
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        value.extend_from_slice(&state.to_le_bytes());
+    }
+    value.truncate(bytes);
+    value.into()
+}
+
+/// Which keys were written: a bit for each.
+struct Written(Vec<AtomicU64>);
+
+/// Most keys that are kept account of, bits; with more of them none is removed at the end.
+const MAX_ACCOUNT: u64 = 1 << 27;
+
+impl Written {
+    fn new(args: &Bench) -> Written {
+        let known = !args.keep && args.keys <= MAX_ACCOUNT;
+        let words = if known { args.keys.div_ceil(64) } else { 0 };
+        let all = if args.preload { u64::MAX } else { 0 };
+        Written((0..words).map(|_| AtomicU64::new(all)).collect())
+    }
+
+    fn note(&self, n: u64) {
+        if let Some(word) = self.0.get((n / 64) as usize) {
+            word.fetch_or(1 << (n % 64), Ordering::Relaxed);
+        }
+    }
+
+    fn has(&self, n: u64) -> bool {
+        let word = self.0.get((n / 64) as usize);
+        word.is_some_and(|word| word.load(Ordering::Relaxed) & (1 << (n % 64)) != 0)
     }
 }
 
@@ -95,17 +159,28 @@ fn connections(client: &Client, args: &Bench) -> Vec<Client> {
 }
 
 /// One client's loop.
-async fn work(client: Client, args: Bench, counts: Arc<Mutex<Counts>>, end: Instant) {
-    let value: Vec<u8> = (0..args.value).map(|_| random_u64() as u8).collect();
+async fn work(
+    client: Client,
+    args: Bench,
+    value: Bytes,
+    counts: Arc<Mutex<Counts>>,
+    written: Arc<Written>,
+    end: Instant,
+) {
     // Compared as integers: a share of 0 or 1 is exact.
     let reads = (args.reads * f64::from(u32::MAX)) as u64;
     loop {
-        let key = key(random_u64() % args.keys);
+        let n = random_u64() % args.keys;
+        let key = key(n);
         let start = now();
         if start >= end {
             return;
         }
         let read = reads > 0 && (random_u64() >> 32) <= reads;
+        if !read {
+            // Also where the outcome stays unknown.
+            written.note(n);
+        }
         let result = match read {
             true => client.get(&key).await.map(|_| ()),
             false => client.put(&key, &value).await,
@@ -145,16 +220,67 @@ async fn progress(args: &Bench, counts: &Mutex<Counts>, end: Instant, io: &mut I
     }
 }
 
-/// Writes every key once, in batches per shard.
-async fn preload(client: &Client, args: &Bench, io: &mut Io<'_>) -> Result<(), Failure> {
+/// Writes every key once.
+async fn preload(
+    client: &Client,
+    args: &Bench,
+    value: &Bytes,
+    io: &mut Io<'_>,
+) -> Result<(), Failure> {
+    let start = now();
+    let per_batch = (PRELOAD.0 / (args.value + 16)).clamp(1, MAX_BATCH);
+    let put = |key| {
+        let value = value.clone();
+        Op::Put { key, value }
+    };
+    let keys = 0..args.keys;
+    in_batches(client, "loading", (keys, args.keys), per_batch, put, io).await?;
+    io.note(format_args!(
+        "loaded {} in {:.1} s",
+        count(args.keys as usize, "key"),
+        start.elapsed().as_secs_f64()
+    ));
+    Ok(())
+}
+
+/// Removes the keys that were written.
+async fn remove(
+    client: &Client,
+    args: &Bench,
+    written: &Written,
+    io: &mut Io<'_>,
+) -> Result<(), Failure> {
+    if written.0.is_empty() {
+        io.note(format_args!(
+            "the keys (bench:N) are left: more than {MAX_ACCOUNT} are not kept account of"
+        ));
+        return Ok(());
+    }
+    let keys = (0..args.keys).filter(|n| written.has(*n));
+    let total = keys.clone().count() as u64;
+    let delete = |key| Op::Delete { key };
+    let batch = MAX_BATCH / 4;
+    let removed = in_batches(client, "removing", (keys, total), batch, delete, io).await;
+    removed.map_err(|failure| Failure {
+        message: format!(
+            "the keys that were written (bench:N) could not be removed: {}",
+            failure.message
+        ),
+        ..failure
+    })
+}
+
+/// An operation on each of `total` keys, in batches per shard.
+async fn in_batches(
+    client: &Client,
+    doing: &str,
+    (keys, total): (impl Iterator<Item = u64>, u64),
+    per_batch: usize,
+    make: impl Fn(Bytes) -> Op,
+    io: &mut Io<'_>,
+) -> Result<(), Failure> {
     let start = now();
     let shards = client.config().await?.shards.len() as u32;
-    let value = Bytes::from(
-        (0..args.value)
-            .map(|_| random_u64() as u8)
-            .collect::<Vec<u8>>(),
-    );
-    let per_batch = (PRELOAD.0 / (args.value + 16)).clamp(1, MAX_BATCH);
     let (room, mut said) = (Arc::new(tokio::sync::Semaphore::new(PRELOAD.1)), now());
     let failed: Arc<Mutex<Option<ClientError>>> = Arc::default();
     let mut batches: BTreeMap<u32, Vec<Op>> = BTreeMap::new();
@@ -170,19 +296,19 @@ async fn preload(client: &Client, args: &Bench, io: &mut Io<'_>) -> Result<(), F
             drop(permit);
         });
     };
-    for n in 0..args.keys {
+    for (n, done) in keys.zip(0u64..) {
         let key = Bytes::from(key(n));
         let batch = batches.entry(slot::shard(&key, shards)).or_default();
-        batch.push(Op::Put {
-            key,
-            value: value.clone(),
-        });
+        batch.push(make(key));
         if batch.len() >= per_batch {
             let full = std::mem::take(batch);
             send(full).await;
         }
         if said.elapsed() >= Duration::from_secs(1) {
-            io.note(format_args!("loading: {n} of {} keys", args.keys));
+            let left = start.elapsed().as_secs_f64() * (total - done) as f64 / done.max(1) as f64;
+            io.note(format_args!(
+                "{doing}: {done} of {total} keys, about {left:.0} s left"
+            ));
             said = now();
         }
         if let Some(error) = failed.lock().unwrap_or_else(PoisonError::into_inner).take() {
@@ -194,15 +320,10 @@ async fn preload(client: &Client, args: &Bench, io: &mut Io<'_>) -> Result<(), F
     }
     // All permits are back when all batches are done.
     let _ = room.acquire_many(PRELOAD.1 as u32).await;
-    if let Some(error) = failed.lock().unwrap_or_else(PoisonError::into_inner).take() {
-        return Err(error.into());
+    match failed.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        Some(error) => Err(error.into()),
+        None => Ok(()),
     }
-    io.note(format_args!(
-        "loaded {} keys in {:.1} s",
-        args.keys,
-        start.elapsed().as_secs_f64()
-    ));
-    Ok(())
 }
 
 fn key(n: u64) -> Vec<u8> {

@@ -1,19 +1,20 @@
-//! join, leave, move.
+//! join, move, and what is asked of groups.
 
-use super::args::{GroupSpec, Join, Leave, Move};
-use super::table::{count, ranges};
+use super::args::{GroupSpec, Join, Move};
+use super::table::count;
 use super::{Failure, Io, ask};
-use crate::api::{KvStatus, Request, Response, ShardState};
+use crate::api::{KvStatus, Request, Response};
 use crate::client::Client;
 use ctrler::config::{Group, GroupId, Record};
+use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use world::clock::now;
 
 /// How often an unfinished leave or join is looked at again.
-const POLL: Duration = Duration::from_millis(500);
+pub(super) const POLL: Duration = Duration::from_millis(500);
 /// Time for one member to answer while others may be asked.
-const MEMBER_DEADLINE: Duration = Duration::from_secs(2);
+pub(super) const MEMBER_DEADLINE: Duration = Duration::from_secs(2);
 
 pub(super) async fn join(
     client: &Client,
@@ -47,9 +48,9 @@ pub(super) async fn join(
     let (cluster, ..) = client.ctrlers().cluster(deadline).await?;
     for spec in &wanted {
         let group = spec.group;
-        // The controllers say so too; but first its members would be waited for.
-        if records.get(&group).is_some_and(|r| r.left.is_none()) {
-            return Err(Failure::no(format!("group {group} is a member already")));
+        if let Some(record) = records.get(&group).filter(|r| r.left.is_none()) {
+            refresh(client, deadline, spec, record, cluster, io).await?;
+            continue;
         }
         let found = find(spec, Some(cluster), deadline).await?;
         found.check(spec, io)?;
@@ -62,10 +63,66 @@ pub(super) async fn join(
         }
     }
     let joined: Vec<GroupId> = groups.keys().copied().collect();
+    if joined.is_empty() {
+        return Ok(());
+    }
     let num = client.ctrlers().join(groups, deadline).await?;
+    match args.json.json {
+        true => io.done(json!({ "joined": joined, "config": num })),
+        false => io.done(format_args!(
+            "{} joined in configuration {num}",
+            named(&joined)
+        )),
+    }
+    Ok(())
+}
+
+/// A member's addresses as given, where they lead to the same group (by its birth) and are not those
+/// that the controllers have: its members were moved, all of them perhaps. No configuration is made.
+async fn refresh(
+    client: &Client,
+    deadline: Duration,
+    spec: &GroupSpec,
+    record: &Record,
+    cluster: u128,
+    io: &mut Io<'_>,
+) -> Result<(), Failure> {
+    let group = spec.group;
+    let known: BTreeSet<&String> = record.group.servers.iter().collect();
+    let given: BTreeSet<&String> = spec.servers.iter().collect();
+    if known == given {
+        return Err(Failure::no(format!("group {group} is a member already")));
+    }
+    // Who is no member of it is told so at once, and nobody is waited for.
+    let found = match find(spec, Some(cluster), MEMBER_DEADLINE.min(deadline)).await {
+        Err(Failure { code, message }) if code == super::exit::UNAVAILABLE => {
+            return Err(Failure::no(format!(
+                "group {group} is a member already, and what is given as its new addresses does not \
+                 answer: {message}"
+            )));
+        }
+        found => found?,
+    };
+    if found.birth != record.group.birth {
+        return Err(Failure::no(format!(
+            "group {group} is a member already, and {} belong to another group that has its number",
+            spec.servers.join(",")
+        )));
+    }
+    found.check(spec, io)?;
+    let info = Group {
+        servers: spec.servers.clone(),
+        birth: found.birth,
+    };
+    // What the record says besides is repeated; where the group has reported more meanwhile, this
+    // counts for nothing, and its report had its addresses.
+    let report = client
+        .ctrlers()
+        .settled(group, info, record.settled, record.holds, deadline);
+    report.await?;
     io.done(format_args!(
-        "{} joined in configuration {num}",
-        named(&joined)
+        "group {group} is a member already; it is now reached at {}",
+        spec.servers.join(",")
     ));
     Ok(())
 }
@@ -228,104 +285,18 @@ pub(super) async fn move_shard(
         .ctrlers()
         .move_shard(args.shard, args.group, deadline)
         .await?;
-    io.done(format_args!(
-        "shard {} belongs to group {} in configuration {num}",
-        args.shard, args.group
-    ));
-    Ok(())
-}
-
-pub(super) async fn leave(
-    client: &Client,
-    deadline: Duration,
-    args: &Leave,
-    io: &mut Io<'_>,
-) -> Result<(), Failure> {
-    let ctrlers = client.ctrlers();
-    let groups: BTreeSet<GroupId> = args.groups.iter().copied().collect();
-    // A leave that was broken off, or whose answer was lost: what is left to do is to wait.
-    let mut members = Vec::new();
-    for group in &groups {
-        match ctrlers.record(*group, deadline).await? {
-            Some(Record {
-                left: Some(left), ..
-            }) => io.done(format_args!(
-                "group {group} has left in configuration {left}"
-            )),
-            Some(_) => members.push(*group),
-            // The controllers keep the record of every group that ever joined.
-            None => return Err(Failure::no(format!("group {group} is not a member"))),
-        }
-    }
-    if !members.is_empty() {
-        let before = ctrlers.query(None, deadline).await?;
-        if !before.groups.is_empty() && before.groups.keys().all(|g| members.contains(g)) {
-            if !args.last {
-                return Err(Failure::no(format!(
-                    "no group would remain after {}, and no shard would be served: expected --last \
-                     with it, if that is meant, or a join of another group before",
-                    named(&members)
-                )));
-            }
-            io.note(
-                "warning: no group remains. Nothing is lost: the shards stay where they are and \
-                 are served by nobody, until another group joins and takes them. Until then this \
-                 leave cannot complete, and the groups must not be shut down for good.",
-            );
-        }
-        let num = ctrlers.leave(members, deadline).await?;
-        io.done(format_args!("left in configuration {num}"));
-    }
-    if args.no_wait {
-        io.note("not waiting: `kvctl status` shows when the groups hold nothing any more");
-        return Ok(());
-    }
-    let end = args.wait.map(|secs| now() + Duration::from_secs(secs));
-    let mut waiting: Vec<GroupId> = groups.into_iter().collect();
-    let mut said = BTreeMap::new();
-    while !waiting.is_empty() {
-        let mut still = Vec::new();
-        for group in waiting {
-            let why = match ctrlers.record(group, deadline).await {
-                Ok(Some(record)) if complete(&record) => {
-                    io.done(format_args!(
-                        "group {group} holds nothing any more and may be shut down"
-                    ));
-                    continue;
-                }
-                Ok(Some(Record { left: None, .. })) => {
-                    return Err(Failure::no(format!(
-                        "group {group} has joined again meanwhile: it is a member, and must not \
-                         be shut down"
-                    )));
-                }
-                Ok(Some(record)) => owes(group, &record).await,
-                Ok(None) => return Err(Failure::no(format!("group {group} is not a member"))),
-                Err(error) => error.to_string(),
-            };
-            if said.get(&group) != Some(&why) {
-                io.note(format_args!("waiting for group {group}: {why}"));
-                said.insert(group, why);
-            }
-            still.push(group);
-        }
-        waiting = still;
-        if waiting.is_empty() {
-            break;
-        }
-        if end.is_some_and(|end| now() >= end) {
-            return Err(Failure::no(format!(
-                "{} left and must not be shut down yet; the same command waits on",
-                named(&waiting)
-            )));
-        }
-        tokio::time::sleep(POLL).await;
+    match args.json.json {
+        true => io.done(json!({ "shard": args.shard, "group": args.group, "config": num })),
+        false => io.done(format_args!(
+            "shard {} belongs to group {} in configuration {num}, and stays there",
+            args.shard, args.group
+        )),
     }
     Ok(())
 }
 
 /// "group 2", "groups 2, 5".
-fn named(groups: &[GroupId]) -> String {
+pub(super) fn named(groups: &[GroupId]) -> String {
     let names: Vec<String> = groups.iter().map(GroupId::to_string).collect();
     let s = if names.len() == 1 { "" } else { "s" };
     format!("group{s} {}", names.join(", "))
@@ -335,49 +306,6 @@ fn named(groups: &[GroupId]) -> String {
 /// configuration in which it left, or a later one, and that it held no shard then.
 pub fn complete(record: &Record) -> bool {
     record.left.is_some_and(|left| record.settled >= left) && !record.holds
-}
-
-/// What a group that leaves still has to do, as far as it says.
-async fn owes(group: GroupId, record: &Record) -> String {
-    let Some(status) = leader_status(&record.group.servers, MEMBER_DEADLINE).await else {
-        return format!(
-            "no member answers ({}); it goes on when a majority of them runs again",
-            record.group.servers.join(", ")
-        );
-    };
-    let left = record.left.unwrap_or(record.settled);
-    let mut parts = Vec::new();
-    if status.config < left {
-        parts.push(format!(
-            "it is in configuration {} of {left}",
-            status.config
-        ));
-    }
-    let mut by_fate: BTreeMap<String, Vec<u32>> = BTreeMap::new();
-    for shard in &status.shards {
-        let peer = shard
-            .peer
-            .map_or("another group".into(), |peer| format!("group {peer}"));
-        let fate = match shard.state {
-            ShardState::Absent => continue,
-            ShardState::Serving => "served here still".into(),
-            ShardState::Arriving => format!("arriving from {peer}"),
-            ShardState::Leaving if shard.frozen => format!("being copied to {peer}"),
-            ShardState::Leaving => format!("waiting for {peer} to fetch"),
-            ShardState::Held => "held until another group joins and takes them".into(),
-        };
-        by_fate.entry(fate).or_default().push(shard.shard);
-    }
-    for (fate, shards) in by_fate {
-        let s = if shards.len() == 1 { "" } else { "s" };
-        parts.push(format!("shard{s} {} {fate}", ranges(shards)));
-    }
-    if parts.is_empty() {
-        parts.push(format!(
-            "the controllers have yet to hear from group {group} that it is done"
-        ));
-    }
-    parts.join("; ")
 }
 
 /// The status page of the group's leader, or of any member that answers.

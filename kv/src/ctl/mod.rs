@@ -5,12 +5,15 @@ pub mod bench;
 pub mod data;
 pub mod groups;
 pub mod histogram;
+mod leave;
 pub mod plan;
 pub mod query;
+mod reach;
+pub mod served;
 pub mod status;
 mod table;
 
-use crate::api::{CHANNEL, Request, Response};
+use crate::api::{CHANNEL, Op, Request, Response};
 use crate::client::router::{client_hello, encode};
 use crate::client::{Client, ClientError, ClientOptions};
 use args::{Command, Common};
@@ -80,9 +83,15 @@ impl From<ctrler::client::ClientError> for Failure {
     }
 }
 
-/// Standard output takes nothing.
+/// Standard output takes nothing. A reader that has seen enough (`| grep -q`, `| head`) is no error.
 impl From<std::io::Error> for Failure {
     fn from(error: std::io::Error) -> Failure {
+        if error.kind() == std::io::ErrorKind::BrokenPipe {
+            return Failure {
+                message: String::new(),
+                code: 0,
+            };
+        }
         Failure {
             message: format!("cannot print the answer: {error}"),
             code: exit::OUTPUT,
@@ -109,6 +118,12 @@ impl Io<'_> {
         }
     }
 
+    /// Prints a result as JSON.
+    pub fn json(&mut self, result: &serde_json::Value) -> std::io::Result<()> {
+        writeln!(self.out, "{result:#}")?;
+        self.out.flush()
+    }
+
     /// A line of progress or a warning; nothing depends on it.
     pub fn note(&mut self, line: impl Display) {
         let _ = writeln!(self.err, "{line}");
@@ -118,24 +133,36 @@ impl Io<'_> {
 /// Time to leave closed sessions behind; a server that does not answer drops them in an hour.
 const CLOSE_PATIENCE: Duration = Duration::from_millis(300);
 
-/// Carries out one command. `before` is what stood before its name.
-pub async fn run(before: &Common, command: &Command, io: &mut Io<'_>) -> Result<(), Failure> {
+/// Carries out one command. `before` is what stood before its name, `batch` the operations of a
+/// `batch`.
+pub async fn run(
+    before: &Common,
+    command: &Command,
+    batch: Vec<Op>,
+    io: &mut Io<'_>,
+) -> Result<(), Failure> {
     let common = command.common(before);
     let client = Client::new(ClientOptions {
         ctrlers: common.ctrlers.0.clone(),
         deadline: common.deadline(),
     });
+    if let Command::Cas(with) = command {
+        data::old_and_new(&with.own)?;
+    }
+    reach::controllers(&client, &common).await?;
     let result = match command {
         Command::Get(with) => data::get(&client, &with.own, io).await,
-        Command::Put(with) => data::put(&client, &with.own).await,
+        Command::Mget(with) => data::mget(&client, &with.own, io).await,
+        Command::Batch(with) => data::batch(&client, &with.own, batch, io).await,
+        Command::Put(with) => data::put(&client, &with.own, io).await,
         Command::Append(with) => data::append(&client, &with.own, io).await,
-        Command::Delete(with) => data::delete(&client, &with.own).await,
+        Command::Delete(with) => data::delete(&client, &with.own, io).await,
         Command::Cas(with) => data::cas(&client, &with.own, io).await,
         Command::Join(with) => groups::join(&client, common.deadline(), &with.own, io).await,
-        Command::Leave(with) => groups::leave(&client, common.deadline(), &with.own, io).await,
+        Command::Leave(with) => leave::leave(&client, common.deadline(), &with.own, io).await,
         Command::Move(with) => groups::move_shard(&client, common.deadline(), &with.own, io).await,
         Command::Query(with) => query::query(&client, common.deadline(), &with.own, io).await,
-        Command::Status(with) => status::status(&client, common.deadline(), &with.own, io).await,
+        Command::Status(with) => status::status(&client, &common, &with.own, io).await,
         Command::Bench(with) => bench::bench(&client, &with.own, io).await,
     };
     client.close(CLOSE_PATIENCE).await;

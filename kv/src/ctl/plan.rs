@@ -23,7 +23,7 @@ pub struct Up {
         value_name = "DIR"
     )]
     pub data: PathBuf,
-    /// Replica groups [default: 2, or as DIR was made]
+    /// Replica groups [default: 2, or as DIR was made]; more than DIR was made with are added, and join
     #[arg(long, env = "KV_UP_GROUPS", value_name = "N", value_parser = within(1..=MAX_GROUPS))]
     pub groups: Option<u16>,
     /// Members of each group [default: 3, or as DIR was made]
@@ -75,6 +75,16 @@ pub struct Server {
     pub args: Vec<String>,
 }
 
+impl Server {
+    /// The program that it is.
+    pub fn program(&self) -> &'static str {
+        match self.group {
+            0 => "ctrler",
+            _ => "kv",
+        }
+    }
+}
+
 impl Plan {
     /// The plan the flags ask for, given the one the directory was made with, if any.
     pub fn make(up: &Up, made: Option<Plan>) -> Result<Plan, String> {
@@ -90,7 +100,6 @@ impl Plan {
             return plan.check();
         };
         let flags = [
-            ("--groups", up.groups.map(u32::from), u32::from(made.groups)),
             (
                 "--replicas",
                 up.replicas.map(u32::from),
@@ -113,7 +122,41 @@ impl Plan {
                 ));
             }
         }
-        made.check()
+        let mut plan = made;
+        match up.groups {
+            // The new ones join when it is started.
+            Some(asked) if asked > plan.groups => plan.groups = asked,
+            Some(asked) if asked < plan.groups => {
+                return Err(format!(
+                    "{} was made with --groups {made}, and --groups {asked} is asked for: leave the flag \
+                     out (`kvctl leave GID` takes the shards of a group; its servers go on running), or use \
+                     another directory",
+                    up.data.display(),
+                    made = plan.groups,
+                ));
+            }
+            _ => {}
+        }
+        plan.check()
+    }
+
+    /// What the numbers of members do not survive, if that is little.
+    pub fn frailty(&self) -> Vec<String> {
+        [("group", self.replicas), ("the controllers", self.ctrlers)]
+            .into_iter()
+            .filter(|(_, members)| *members < 3)
+            .map(|(what, members)| {
+                let what = match what {
+                    "group" => "each group".to_string(),
+                    other => other.to_string(),
+                };
+                let many = match members {
+                    1 => "one server".into(),
+                    n => format!("{n} servers, which must both run"),
+                };
+                format!("note: {what}: {many}; no failure of one is survived (3 survive one)")
+            })
+            .collect()
     }
 
     /// Reads a plan's file.

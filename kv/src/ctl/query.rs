@@ -14,8 +14,8 @@ pub(super) async fn query(
     io: &mut Io<'_>,
 ) -> Result<(), Failure> {
     let config = client.ctrlers().query(args.num, deadline).await?;
-    if args.json {
-        writeln!(io.out, "{:#}", to_json(&config))?;
+    if args.json.json {
+        io.json(&to_json(&config))?;
     } else {
         print(&config, io)?;
     }
@@ -67,12 +67,19 @@ fn print(config: &Config, io: &mut Io<'_>) -> std::io::Result<()> {
             )?;
         }
     }
-    if !config.pins.is_empty() {
-        writeln!(
-            io.out,
-            "  pinned by move: {}",
-            ranges(config.pins.iter().copied())
-        )?;
+    print_pins(config, io)
+}
+
+/// The shards that stay where a `move` has put them, a line for each group.
+pub(super) fn print_pins(config: &Config, io: &mut Io<'_>) -> std::io::Result<()> {
+    for group in config.groups.keys() {
+        let pins = owned(config, Some(*group)).filter(|shard| config.pins.contains(shard));
+        let pins: Vec<ShardId> = pins.collect();
+        if !pins.is_empty() {
+            let s = if pins.len() == 1 { "" } else { "s" };
+            let list = ranges(pins);
+            writeln!(io.out, "  pinned to group {group} by move: shard{s} {list}")?;
+        }
     }
     Ok(())
 }

@@ -1,14 +1,16 @@
 //! status: what every member of every group says of itself.
 
-use super::args::Status;
+use super::args::{Common, Status};
+use super::served::{headline, not_served};
 use super::table::{Table, count, ranges, size};
 use super::{Failure, Io, ask, query};
 use crate::api::{KvStatus, Request, Response, ShardState, ShardStatus};
 use crate::client::Client;
-use ctrler::config::{Config, GroupId, Record};
+use ctrler::config::{Config, GroupId, Record, ShardId};
 use raft::replica::ReplicaStatus;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::io::IsTerminal;
 use std::time::Duration;
 
 /// Time for one member to answer.
@@ -27,18 +29,56 @@ struct Picture {
 
 pub(super) async fn status(
     client: &Client,
+    common: &Common,
+    args: &Status,
+    io: &mut Io<'_>,
+) -> Result<(), Failure> {
+    let Some(pause) = args.watch else {
+        return once(client, common.deadline(), args, io).await;
+    };
+    let is_terminal = std::io::stdout().is_terminal();
+    loop {
+        let mut page = Vec::new();
+        let shown = {
+            let (out, err) = (&mut page, &mut *io.err);
+            let mut io = Io { out, err };
+            once(client, common.deadline(), args, &mut io).await
+        };
+        if is_terminal {
+            // To the corner, and what is left of the page before goes.
+            io.out.write_all(b"\x1b[H\x1b[2J")?;
+        }
+        io.out.write_all(&page)?;
+        if let Err(failure) = shown
+            && !failure.message.is_empty()
+        {
+            writeln!(io.out, "error: {}", failure.message)?;
+        }
+        io.out.flush()?;
+        world::clock::sleep(pause).await;
+    }
+}
+
+async fn once(
+    client: &Client,
     deadline: Duration,
     args: &Status,
     io: &mut Io<'_>,
 ) -> Result<(), Failure> {
     let picture = look(client, deadline).await;
-    if args.json {
-        writeln!(io.out, "{:#}", to_json(&picture))?;
-    } else {
-        print(&picture, io)?;
+    let printed = match args.json.json {
+        true => io.json(&to_json(&picture)),
+        false => print(&picture, io),
+    };
+    if let Err(error) = printed
+        && error.kind() != std::io::ErrorKind::BrokenPipe
+    {
+        return Err(error.into());
     }
     match &picture.config {
-        Ok(_) => Ok(()),
+        Ok(_) if picture.not_served().is_empty() => Ok(()),
+        // The first line has said so.
+        Ok(_) => Err(Failure::no("")),
         Err(error) => {
             let message = format!("the configuration is not known: {error}");
             Err(Failure {
@@ -47,6 +87,23 @@ pub(super) async fn status(
             })
         }
     }
+}
+
+impl Picture {
+    fn not_served(&self) -> BTreeMap<String, Vec<ShardId>> {
+        let Ok(config) = &self.config else {
+            return BTreeMap::new();
+        };
+        let leaders = self.groups.iter().filter_map(|(group, members)| {
+            let page = spokesman(members)?;
+            leads(page).then_some((*group, page.shards.as_slice()))
+        });
+        not_served(config, &leaders.collect())
+    }
+}
+
+fn leads(page: &KvStatus) -> bool {
+    page.replica.leader == Some(page.replica.node)
 }
 
 async fn look(client: &Client, deadline: Duration) -> Picture {
@@ -59,25 +116,62 @@ async fn look(client: &Client, deadline: Duration) -> Picture {
     let config = config.map_err(|error| error.to_string());
     let records = records.unwrap_or_default();
     let mut asked: BTreeMap<GroupId, Vec<String>> = BTreeMap::new();
-    if let Ok(config) = &config {
-        for (group, info) in &config.groups {
-            asked.insert(*group, info.servers.clone());
-        }
-        // A group that left is of interest until it may be shut down.
-        for (group, record) in &records {
-            if record.left.is_some() && !super::groups::complete(record) {
-                asked
-                    .entry(*group)
-                    .or_insert_with(|| record.group.servers.clone());
-            }
+    for group in config.iter().flat_map(|config| config.groups.keys()) {
+        // Its members may have moved since it joined: the newest record says where to.
+        let info = match records.get(group) {
+            Some(record) => Some(&record.group),
+            None => config.as_ref().ok().and_then(|c| c.groups.get(group)),
+        };
+        let servers = info.map(|info| info.servers.clone());
+        asked.insert(*group, servers.unwrap_or_default());
+    }
+    // A group that left is of interest until it may be shut down.
+    for (group, record) in &records {
+        if record.left.is_some() && !super::groups::complete(record) {
+            asked
+                .entry(*group)
+                .or_insert_with(|| record.group.servers.clone());
         }
     }
-    // All at once: an unreachable member costs its deadline only once.
+    let mut groups = ask_all(asked, short).await;
+    // Where nobody answers there, they may be where they joined.
+    let mut elsewhere: BTreeMap<GroupId, Vec<String>> = BTreeMap::new();
+    for (group, info) in config.iter().flat_map(|config| &config.groups) {
+        let said = groups.get(group).map(Vec::as_slice).unwrap_or_default();
+        let new = |at: &&String| said.iter().all(|(asked, _)| asked != *at);
+        let others: Vec<String> = info.servers.iter().filter(new).cloned().collect();
+        if said.iter().all(|(_, page)| page.is_err()) && !others.is_empty() {
+            elsewhere.insert(*group, others);
+        }
+    }
+    for (group, said) in ask_all(elsewhere, short).await {
+        if said.iter().any(|(_, page)| page.is_ok()) {
+            groups.entry(group).or_default().extend(said);
+        }
+    }
+    Picture {
+        ctrlers,
+        config,
+        records,
+        groups,
+    }
+}
+
+/// Asks servers of groups for their pages, all at once: an unreachable member costs its deadline only
+/// once.
+async fn ask_all(
+    asked: BTreeMap<GroupId, Vec<String>>,
+    deadline: Duration,
+) -> BTreeMap<GroupId, Vec<Said<KvStatus>>> {
     let mut questions = Vec::new();
     for (group, servers) in asked {
         for server in servers {
             let question = tokio::spawn(async move {
-                match ask(&server, &Request::Status, None, short).await {
+                match ask(&server, &Request::Status, None, deadline).await {
+                    Ok(Response::Status(status)) if status.replica.group != group => {
+                        let error = format!("a member of group {}", status.replica.group);
+                        (server, Err(error))
+                    }
                     Ok(Response::Status(status)) => (server, Ok(*status)),
                     Ok(other) => (server, Err(format!("unexpected answer {other:?}"))),
                     Err(error) => (server, Err(error)),
@@ -92,25 +186,22 @@ async fn look(client: &Client, deadline: Duration) -> Picture {
             groups.entry(group).or_default().push(said);
         }
     }
-    Picture {
-        ctrlers,
-        config,
-        records,
-        groups,
-    }
+    groups
 }
 
 /// The page that speaks for a group: its leader's, else that of the member that applied most.
 fn spokesman(members: &[Said<KvStatus>]) -> Option<&KvStatus> {
     let pages = || members.iter().filter_map(|(_, page)| page.as_ref().ok());
-    let leads = |page: &&KvStatus| page.replica.leader == Some(page.replica.node);
     pages()
-        .filter(leads)
+        .filter(|page| leads(page))
         .max_by_key(|p| p.replica.term)
         .or(pages().max_by_key(|p| p.replica.applied))
 }
 
 fn print(picture: &Picture, io: &mut Io<'_>) -> std::io::Result<()> {
+    if let Some(line) = headline(&picture.not_served()) {
+        writeln!(io.out, "{line}\n")?;
+    }
     if let Ok(config) = &picture.config {
         let groups = count(config.groups.len(), "group");
         writeln!(
@@ -123,6 +214,7 @@ fn print(picture: &Picture, io: &mut Io<'_>) -> std::io::Result<()> {
         if !nobody.is_empty() {
             writeln!(io.out, "  shards without an owner: {}", ranges(nobody))?;
         }
+        query::print_pins(config, io)?;
     }
     writeln!(io.out, "\ncontrollers")?;
     let pages: Vec<Said<&ReplicaStatus>> = picture
@@ -168,6 +260,12 @@ fn print_group(
     let Some(page) = spokesman else {
         return writeln!(io.out, "  no member answers: its shards are not served");
     };
+    if !leads(page) {
+        writeln!(
+            io.out,
+            "  no leader answers: its shards are not served until a majority of its members agrees on one"
+        )?;
+    }
     // Shards in the same state are one line.
     let mut states: BTreeMap<String, Vec<&ShardStatus>> = BTreeMap::new();
     for shard in page.shards.iter().filter(|s| s.state != ShardState::Absent) {
@@ -293,6 +391,9 @@ fn to_json(picture: &Picture) -> Value {
             Ok(config) => query::to_json(config),
             Err(error) => json!({ "error": error }),
         },
+        "not_served": picture.not_served().iter()
+            .map(|(why, shards)| json!({ "why": why, "shards": shards }))
+            .collect::<Vec<_>>(),
         "ctrlers": ctrlers.collect::<Vec<_>>(),
         "groups": groups,
     })

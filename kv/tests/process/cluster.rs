@@ -86,6 +86,12 @@ impl Up {
         assert_eq!(ended, None, "`up` ended: {}", self.said());
     }
 
+    /// Another value of a flag for the next start.
+    pub fn set(&mut self, flag: &str, value: u16) {
+        self.flags.retain(|f| !f.starts_with(&format!("{flag}=")));
+        self.flags.push(format!("{flag}={value}"));
+    }
+
     pub fn data(&self) -> PathBuf {
         self.dir.path().join("data")
     }
@@ -121,8 +127,10 @@ impl Up {
     }
 
     pub fn status(&self) -> Value {
-        let text = self.kvctl(&["status", "--json"]).ok();
-        serde_json::from_str(&text).expect("status prints JSON")
+        let said = self.kvctl(&["status", "--json"]);
+        // 1: a shard is not served just now.
+        assert!(matches!(said.code, Some(0 | 1)), "{said:?}");
+        serde_json::from_slice(&said.out).expect("status prints JSON")
     }
 
     /// The leader's name; of the controllers for group 0. Waits for one.

@@ -5,11 +5,12 @@ mod net_common;
 use bytes::Bytes;
 use net_common::*;
 use std::future::{Future, poll_fn};
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 use tokio::time::timeout;
 use world::clock::now;
-use world::net::{CallError, Limits};
+use world::net::{CallError, Hello, Limits, Link};
 use world::testing::block_on_test;
 
 #[test]
@@ -304,4 +305,25 @@ fn calls_leave_in_the_order_they_were_made() {
             assert_eq!(server.room.seen.lock().unwrap().calls, order);
         });
     }
+}
+
+#[test]
+fn a_name_below_localhost_that_nobody_knows_is_this_machine() {
+    if world::testing::SIMULATED {
+        return;
+    }
+    block_on_test(async {
+        let server = serve(Limits::default()).await;
+        let link = Link::new(
+            format!("nobody-knows-it.localhost:{}", server.addr.port()),
+            Limits::default(),
+            Arc::new(|| hello(1)),
+            Arc::new(|_: &Hello| Ok(())),
+        );
+        assert_eq!(
+            link.call(ECHO, bytes(1), 5 * SECOND).await,
+            Ok(bytes(1)),
+            "as RFC 6761 has it"
+        );
+    });
 }

@@ -204,25 +204,29 @@ fn try_stage(
     Ok(None)
 }
 
-/// `explained`: what fails explains itself, with so much time for a smaller plan.
+/// `explained`: what fails explains itself, with so much time for a smaller plan, and the page names
+/// the bug.
 fn one(
     executable: &Executable,
     test: &str,
     seed: u64,
     cpu_limit: Option<Duration>,
-    explained: Option<Duration>,
+    explained: Option<(Duration, &str)>,
 ) -> Result<runner::Outcome, String> {
     let told = executable.path.with_extension("told.json");
     let summary = ("HOLDFAST_SUMMARY".into(), told.to_string_lossy().into());
     let environment = match explained {
-        None => summary,
-        Some(time) => ("HOLDFAST_MINIMISE".into(), time.as_secs().to_string()),
+        None => vec![summary],
+        Some((time, bug)) => vec![
+            ("HOLDFAST_MINIMISE".into(), time.as_secs().to_string()),
+            (crate::report::BUG.into(), bug.into()),
+        ],
     };
     let outcome = runner::run(&Run {
         executable,
         test,
         seed,
-        environment: &[environment],
+        environment: &environment,
         limit: TIMEOUT,
         cpu_limit,
     });
@@ -239,12 +243,13 @@ fn explain(
     effort: Effort,
     pages: &Path,
 ) -> Result<Option<u64>, String> {
+    let bug = format!("{}, {}", mutant.id, mutant.what);
     let outcome = one(
         executable,
         stages::CAMPAIGN,
         seed,
         None,
-        Some(effort.minimise),
+        Some((effort.minimise, &bug)),
     )?;
     let line = outcome.output.lines().find(|l| l.starts_with("from "));
     let (Some(line), Some(page)) = (line, told(&outcome.output, "timeline:")) else {

@@ -4,6 +4,7 @@ use super::{Effort, Row, Table, Tree};
 use crate::mutants::{self, Mutant};
 use crate::runner;
 use clap::Parser;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::Duration;
@@ -60,7 +61,10 @@ fn run(arguments: &Arguments) -> Result<bool, String> {
     if arguments.list {
         for m in &asked {
             let star = if m.star { "★" } else { " " };
-            println!("{} {star} {} ({})", m.id, m.what, m.seen);
+            // A reader that has seen enough (`| head`) is no error.
+            if writeln!(std::io::stdout(), "{} {star} {} ({})", m.id, m.what, m.seen).is_err() {
+                break;
+            }
         }
         return Ok(true);
     }

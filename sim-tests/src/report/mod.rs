@@ -19,6 +19,9 @@ const MESSAGE: usize = 4000;
 /// Where plans that once failed are kept, and run again by `cargo test`.
 pub const REGRESSIONS: &str = "sim-tests/regressions";
 
+/// The variable in which the kill matrix names the bug that it has put back.
+pub const BUG: &str = "HOLDFAST_BUG";
+
 /// The line that runs a record's seed again.
 pub fn replay_line(record: &Record) -> String {
     // The runner names a test with the file that it is in.
@@ -127,7 +130,8 @@ fn write(record: &Record, directory: &Path) -> Result<PathBuf, String> {
     let json = serde_json::to_string(record).map_err(|e| e.to_string())?;
     put("json", json)?;
     put("plan.json", record.plan.to_json())?;
-    put("html", timeline::page(record))
+    let bug = std::env::var(BUG).ok();
+    put("html", timeline::page(record, bug.as_deref()))
 }
 
 #[cfg(test)]
@@ -155,7 +159,7 @@ mod tests {
             Plan::from_json(&read("plan.json")).expect("a plan"),
             record.plan
         );
-        assert_eq!(read("html"), timeline::page(&record));
+        assert_eq!(read("html"), timeline::page(&record, None));
         let replay = "MADSIM_TEST_SEED=7 cargo test -p sim-tests --test simulation -- --exact \
                       campaign::campaign";
         assert!(text.starts_with(&format!("{replay}\n")), "{text}");

@@ -23,8 +23,9 @@ const ROWS: usize = 400;
 /// Longest cell of a table (characters).
 const CELL: usize = 400;
 
-/// The page of a run. The same record gives the same page.
-pub fn page(record: &Record) -> String {
+/// The page of a run. The same record gives the same page. `bug`: what was put back into the tree for
+/// this run.
+pub fn page(record: &Record, bug: Option<&str>) -> String {
     let (view, data) = fitting(record);
     let mut page = String::with_capacity(data.len() + (64 << 10));
     page += "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n";
@@ -32,7 +33,7 @@ pub fn page(record: &Record) -> String {
     let _ = writeln!(page, "<title>{}</title>", escape(&title(record)));
     page += concat!("<style>\n", include_str!("timeline/page.css"), "</style>\n");
     page += "</head>\n<body>\n<header>\n";
-    header(&mut page, record, &view);
+    header(&mut page, record, &view, bug);
     page += "</header>\n";
     controls(&mut page, record, &view);
     page += "<div id=\"time\"><canvas id=\"axis\"></canvas></div>\n";
@@ -91,7 +92,7 @@ fn title(record: &Record) -> String {
     format!("{} · {what} · {}", seeds(record), record.test)
 }
 
-fn header(page: &mut String, record: &Record, view: &View) {
+fn header(page: &mut String, record: &Record, view: &View, bug: Option<&str>) {
     let (seed, test) = (seeds(record), escape(&record.test));
     let _ = match &record.violation {
         Some(violation) => writeln!(
@@ -106,6 +107,14 @@ fn header(page: &mut String, record: &Record, view: &View) {
         ),
     };
     let _ = writeln!(page, "<p class=\"soft\">{}</p>", escape(&summary(record)));
+    if let Some(bug) = bug {
+        let _ = writeln!(
+            page,
+            "<p><b>The bug is not in the tree.</b> This run is of a copy into which it was put back: {}. \
+             On the tree itself the lines below pass.</p>",
+            escape(bug)
+        );
+    }
     if let Some(violation) = &record.violation {
         let message = clip(&violation.message, MESSAGE);
         let _ = writeln!(page, "<pre>{}</pre>", escape(&message));
@@ -155,10 +164,12 @@ fn summary(record: &Record) -> String {
     sizes.dedup();
     let answered = record.operations.iter().filter(|o| o.returned_us.is_some());
     let mut text = format!(
-        "{} simulated · {controllers} controllers, {} groups of {} · {} operations, {} answered · \
-         {} fault events",
+        "{} simulated · {controllers} controllers, {} of {} · {} operations, {} answered · {} fault events",
         seconds(record.end_us),
-        groups.len(),
+        match groups.len() {
+            1 => "1 group".into(),
+            n => format!("{n} groups"),
+        },
         sizes.join(" or "),
         record.operations.len(),
         answered.count(),
@@ -219,16 +230,31 @@ fn events(page: &mut String, record: &Record, view: &View) {
             None => String::new(),
         };
         let family = event.fault.family();
+        // When it was carried out, as in the picture; the plan counts from the first operation on.
+        let drawn = (event.at_ms as f64 / 1e3, event.for_ms as f64 / 1e3);
+        let (at, lasts, planned) = match carried_out {
+            Some((from, to)) => (
+                from as f64 / 1e6,
+                (to - from) as f64 / 1e6,
+                format!(
+                    "<br><span class=\"soft\">planned: {:.3} s after the start, for {:.3} s</span>",
+                    drawn.0, drawn.1
+                ),
+            ),
+            None => (
+                drawn.0,
+                drawn.1,
+                "<br><span class=\"soft\">as planned, after the start; it came to nothing</span>"
+                    .into(),
+            ),
+        };
         let _ = writeln!(
             page,
             "<tr data-event=\"{place}\"{link}><td class=\"number\">{place}</td>\
-             <td class=\"number\">{:.3}</td><td class=\"number\">{:.3}</td>\
+             <td class=\"number\">{at:.3}</td><td class=\"number\">{lasts:.3}</td>\
              <td><span class=\"chip\" data-family=\"{family}\"></span>{family}</td>\
-             <td class=\"mono long\">{}{}</td></tr>",
-            event.at_ms as f64 / 1e3,
-            event.for_ms as f64 / 1e3,
+             <td class=\"mono long\">{}{told}{planned}</td></tr>",
             escape(&clip(&what, CELL)),
-            told,
         );
     }
     page.push_str("</table></div>\n");
@@ -320,7 +346,7 @@ mod tests {
     #[test]
     fn everything_is_on_the_page() {
         let record = demo::record();
-        let page = page(&record);
+        let page = page(&record, None);
         let data = data(&page);
         let count = |name: &str| data[name].as_array().map_or(0, Vec::len);
         assert_eq!(
@@ -357,7 +383,7 @@ mod tests {
 
     #[test]
     fn nothing_of_a_run_becomes_markup() {
-        let page = page(&demo::record());
+        let page = page(&demo::record(), None);
         assert!(!page.contains("<script>alert(1)") && !page.contains("</script><b>"));
         assert!(page.contains("&lt;/script&gt;&lt;script&gt;alert(1)"));
         // The page's own: data, program.
@@ -368,12 +394,12 @@ mod tests {
 
     #[test]
     fn the_same_record_gives_the_same_page() {
-        assert_eq!(page(&demo::record()), page(&demo::record()));
+        assert_eq!(page(&demo::record(), None), page(&demo::record(), None));
     }
 
     #[test]
     fn a_power_cut_is_a_gap_in_every_lane() {
-        let data = data(&page(&demo::record()));
+        let data = data(&page(&demo::record(), None));
         for server in data["servers"].as_array().expect("servers") {
             let cut = serde_json::json!([23_000_000, 26_000_000, true]);
             assert_eq!(server["down"], serde_json::json!([cut]));
@@ -394,7 +420,7 @@ mod tests {
 
     #[test]
     fn a_moved_shard_never_has_two_servers() {
-        let data = data(&page(&demo::record()));
+        let data = data(&page(&demo::record(), None));
         let holdings = data["shards"][0]["holdings"].as_array().expect("holdings");
         let serving: Vec<_> = holdings.iter().filter(|h| h["accepts"] == true).collect();
         let groups: Vec<_> = serving
@@ -429,7 +455,7 @@ mod tests {
         }
         record.points.sort_by_key(|p| p.at_us);
         record.violation.as_mut().expect("violated").message = "x<".repeat(1 << 20);
-        let page = page(&record);
+        let page = page(&record, None);
         assert!(page.len() <= LIMIT, "{} bytes", page.len());
         let data = data(&page);
         assert!(data["hidden"].as_u64() > Some(40_000));
@@ -441,7 +467,7 @@ mod tests {
 
     #[test]
     fn an_empty_record_has_a_page() {
-        let page = page(&Record::default());
+        let page = page(&Record::default(), None);
         assert!(page.contains("held"));
         assert_eq!(data(&page)["servers"], serde_json::json!([]));
     }

@@ -1,21 +1,24 @@
 //! One server as a child process: started, watched, started again, stopped.
 
 use kv::ctl::plan::Server;
-use std::io;
+use std::io::{self, PipeReader, Read};
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::process::{Child, Command};
-use tokio::sync::mpsc;
-use world::clock::{Instant, now};
+use tokio::sync::{mpsc, oneshot};
+use world::clock::now;
 use world::disk::{Disk, Open};
 
-/// A log file longer than this is moved aside, to one older file; bytes.
+/// A log file that would grow longer than this is moved aside, to one older file; bytes.
 const MAX_LOG: u64 = 16 << 20;
-/// How often that is looked at.
-const LOG_CHECK: Duration = Duration::from_secs(10);
-/// Lines of a dead child's log that are shown, and where they are looked for, bytes.
-const TAIL: (usize, u64) = (8, 4096);
+/// Lines of a dead child's log that are shown, and the bytes of it that are kept for that.
+const TAIL: (usize, usize) = (8, 4096);
+/// Bytes taken at a time of what a child writes.
+const CHUNK: usize = 64 << 10;
+/// Time for the last of what a dead child wrote to arrive.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 /// First and longest pause before a dead child is started again.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(15));
 /// A child that ran for so long is started again without a longer pause.
@@ -51,7 +54,7 @@ pub async fn watch(
     let mut last_words = Vec::new();
     loop {
         let what = match start(&server, &dir) {
-            Ok((mut child, logged)) => {
+            Ok((mut child, mut log)) => {
                 ran = true;
                 // Waiting for a child closes its standard input, so it is held here.
                 let stdin = child.stdin.take();
@@ -65,12 +68,16 @@ pub async fn watch(
                         end(child, &server.name, &news).await;
                         return;
                     }
-                    ended = run(&mut child, &server.name, &dir) => ended,
+                    ended = child.wait() => ended,
                 };
                 if since.elapsed() >= HEALTHY {
                     pause = BACKOFF.0;
                 }
-                let words = tail(&dir, &server.name, logged).unwrap_or_default();
+                let words = match &ended {
+                    // Nothing was wrong: somebody has asked it to stop.
+                    Ok(status) if status.success() => Vec::new(),
+                    _ => log.last_words().await,
+                };
                 let again = reason(&words) == reason(&last_words) && reason(&words).is_some();
                 let text = obituary(&server, pid, ended, &dir, pause, (&words, again));
                 last_words = words;
@@ -108,10 +115,11 @@ fn program() -> io::Result<PathBuf> {
     std::env::current_exe()
 }
 
-/// Starts a server. Also where its part of the log begins.
-fn start(server: &Server, dir: &Disk) -> io::Result<(Child, u64)> {
-    shorten(dir, &log(&server.name))?;
-    let logged = dir.open(&log(&server.name), Open::Create)?.len()?;
+/// Starts a server, and what keeps its log.
+fn start(server: &Server, dir: &Disk) -> io::Result<(Child, Log)> {
+    let (reader, writer) = io::pipe()?;
+    // Where no log can be kept nothing is started.
+    dir.open(&log(&server.name), Open::Create)?;
     let mut command = Command::new(program()?);
     command
         .args(&server.args)
@@ -119,32 +127,74 @@ fn start(server: &Server, dir: &Disk) -> io::Result<(Child, u64)> {
         .arg(dir.path(&server.name))
         // The child ends when this pipe does: however this process ends, it does not outlive it.
         .stdin(Stdio::piped())
-        .stdout(dir.append_stdio(&log(&server.name))?)
-        .stderr(dir.append_stdio(&log(&server.name))?)
+        .stdout(writer.try_clone()?)
+        .stderr(writer)
         // Ours to pass on: unset flags of a server must not come from the environment.
         .env_remove("KV_LISTEN")
         .env_remove("CTRLER_LISTEN")
         .kill_on_drop(true);
-    // Ctrl-C in the terminal is for this process, which then stops its children in its own way.
+    // Ctrl-C in the terminal is for this process, which then stops its children in its own way. In a
+    // list of processes they have the name of their program.
     #[cfg(unix)]
-    command.process_group(0).arg0("kvctl");
-    Ok((command.spawn()?, logged))
+    command.process_group(0).arg0(server.program());
+    let child = command.spawn()?;
+    Ok((child, Log::keep(dir.clone(), log(&server.name), reader)))
 }
 
-/// Waits for the end of a child, and keeps its log short meanwhile.
-async fn run(child: &mut Child, name: &str, dir: &Disk) -> io::Result<ExitStatus> {
-    let mut check: Instant = now() + LOG_CHECK;
-    loop {
-        tokio::select! {
-            biased;
-            ended = child.wait() => return ended,
-            () = tokio::time::sleep(check.saturating_duration_since(now())) => {
-                // A full disk must not stop the watcher; it is tried again.
-                let _ = shorten(dir, &log(name));
-                check = now() + LOG_CHECK;
+/// What a child writes, on its way to its log file.
+struct Log {
+    tail: Arc<Mutex<Vec<u8>>>,
+    ended: oneshot::Receiver<()>,
+}
+
+impl Log {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "reads of a pipe block, and processes are real"
+    )]
+    /// Keeps it on a thread of its own, until the child's end of the pipe is closed.
+    fn keep(dir: Disk, name: String, mut from: PipeReader) -> Log {
+        let tail = Arc::<Mutex<Vec<u8>>>::default();
+        let (end, ended) = oneshot::channel();
+        let kept = tail.clone();
+        std::thread::spawn(move || {
+            let mut chunk = vec![0; CHUNK];
+            while let Ok(n @ 1..) = from.read(&mut chunk) {
+                // A full disk must not stop the child; the next lines are tried again.
+                let _ = append(&dir, &name, &chunk[..n]);
+                let mut tail = kept.lock().unwrap_or_else(PoisonError::into_inner);
+                tail.extend_from_slice(&chunk[..n]);
+                let surplus = tail.len().saturating_sub(TAIL.1);
+                tail.drain(..surplus);
             }
-        }
+            let _ = end.send(());
+        });
+        Log { tail, ended }
     }
+
+    /// The last lines that a child has written, which has ended.
+    async fn last_words(&mut self) -> Vec<String> {
+        let _ = tokio::time::timeout(LAST_WORDS, &mut self.ended).await;
+        let tail = self.tail.lock().unwrap_or_else(PoisonError::into_inner);
+        let text = String::from_utf8_lossy(&tail).into_owned();
+        let lines: Vec<&str> = text.lines().collect();
+        let last = &lines[lines.len().saturating_sub(TAIL.0)..];
+        last.iter().map(|line| line.to_string()).collect()
+    }
+}
+
+/// Appends to a log file. It is opened by its name each time: whoever moves or removes it finds the
+/// rest in a new one.
+fn append(dir: &Disk, name: &str, bytes: &[u8]) -> io::Result<()> {
+    let mut file = dir.open(name, Open::Create)?;
+    let mut len = file.len()?;
+    if len > 0 && len + bytes.len() as u64 > MAX_LOG {
+        drop(file);
+        dir.rename(name, &format!("{name}.old"))?;
+        file = dir.open(name, Open::Create)?;
+        len = 0;
+    }
+    file.write_all_at(bytes, len)
 }
 
 /// Waits for a child to stop, as the end of its standard input has asked it to.
@@ -165,43 +215,6 @@ async fn end(mut child: Child, name: &str, news: &mpsc::Sender<News>) {
 
 fn log(name: &str) -> String {
     format!("{name}.log")
-}
-
-/// Moves a long log aside. The child goes on appending to the same file, which is then short.
-fn shorten(dir: &Disk, name: &str) -> io::Result<()> {
-    let file = dir.open(name, Open::Create)?;
-    let len = file.len()?;
-    if len <= MAX_LOG {
-        return Ok(());
-    }
-    let old = dir.open(&format!("{name}.old"), Open::Create)?;
-    old.set_len(0)?;
-    let mut buf = vec![0; 1 << 20];
-    let mut at = 0;
-    while at < len {
-        let n = buf.len().min((len - at) as usize);
-        file.read_exact_at(&mut buf[..n], at)?;
-        old.write_all_at(&buf[..n], at)?;
-        at += n as u64;
-    }
-    file.set_len(0)
-}
-
-/// The last lines that a server has written to its log since it began at `start`.
-fn tail(dir: &Disk, name: &str, start: u64) -> io::Result<Vec<String>> {
-    let file = dir.open(&log(name), Open::Read)?;
-    let len = file.len()?;
-    // A log that was moved aside meanwhile is shorter than it was.
-    let start = if start > len { 0 } else { start };
-    let from = len.saturating_sub(TAIL.1).max(start);
-    let mut buf = vec![0; (len - from) as usize];
-    file.read_exact_at(&mut buf, from)?;
-    let text = String::from_utf8_lossy(&buf).into_owned();
-    let lines: Vec<&str> = text.lines().collect();
-    Ok(lines[lines.len().saturating_sub(TAIL.0)..]
-        .iter()
-        .map(|l| l.to_string())
-        .collect())
 }
 
 /// The error that a server ended with, as its last line has it.

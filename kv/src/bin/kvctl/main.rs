@@ -3,11 +3,11 @@
 mod child;
 mod up;
 
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use ctrler::program::without_empty_variables;
 use kv::ctl::args::{Command, Common};
-use kv::ctl::data::read_stdin;
+use kv::ctl::data::{read_batch, read_stdin};
 use kv::ctl::plan::Up;
 use kv::ctl::{Failure, Io};
 use std::ffi::OsString;
@@ -41,6 +41,14 @@ enum Task {
     Ctl(Command),
     /// Run a whole cluster here, a child process per server, until Ctrl-C
     Up(Up),
+    /// Print a script that completes kvctl's commands and flags in a shell
+    #[command(
+        after_help = "Examples:\n  source <(kvctl completions bash)\n  kvctl completions fish > ~/.config/fish/completions/kvctl.fish"
+    )]
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
 }
 
 /// The children of `up` are this program: it needs no other file to run a cluster.
@@ -48,15 +56,58 @@ fn serve() -> Option<i32> {
     let mut args = std::env::args_os();
     let _program = args.next();
     let server = args.next()?;
-    if server == "serve-ctrler" {
-        let flags = [OsString::from("ctrler")].into_iter().chain(args);
-        return Some(ctrler::command::main(flags));
+    let program = match server.to_str()? {
+        "serve-ctrler" => "ctrler",
+        "serve-kv" => "kv",
+        _ => return None,
+    };
+    // Lists of processes and sockets show this one, not the name of the file. Its threads inherit it.
+    if cfg!(target_os = "linux") {
+        let _ = std::fs::write("/proc/self/comm", program);
     }
-    if server == "serve-kv" {
-        let flags = [OsString::from("kv")].into_iter().chain(args);
-        return Some(kv::command::main(flags));
+    let flags = [OsString::from(program)].into_iter().chain(args);
+    Some(match program {
+        "ctrler" => ctrler::command::main(flags),
+        _ => kv::command::main(flags),
+    })
+}
+
+/// Names that other stores have for these commands.
+const SYNONYMS: &[(&str, &str)] = &[
+    ("set", "put"),
+    ("write", "put"),
+    ("insert", "put"),
+    ("del", "delete"),
+    ("rm", "delete"),
+    ("remove", "delete"),
+    ("unset", "delete"),
+    ("read", "get"),
+    ("cat", "get"),
+    ("swap", "cas"),
+    ("txn", "batch"),
+    ("multi", "batch"),
+    ("start", "up"),
+    ("info", "status"),
+    ("ls", "status"),
+    ("config", "query"),
+    ("benchmark", "bench"),
+];
+
+/// Names the command that was meant, where clap would name the one that is spelt most alike.
+fn suggest(mut error: clap::Error) -> clap::Error {
+    let meant = match error.get(ContextKind::InvalidSubcommand) {
+        Some(ContextValue::String(name)) => SYNONYMS.iter().find(|(other, _)| other == name),
+        _ => None,
+    };
+    if let Some((_, name)) = meant {
+        error.remove(ContextKind::SuggestedCommand);
+        let names = vec![name.to_string()];
+        error.insert(
+            ContextKind::SuggestedSubcommand,
+            ContextValue::Strings(names),
+        );
     }
-    None
+    error
 }
 
 /// What the command line asks for; ends the program with what is wrong with it.
@@ -67,6 +118,7 @@ fn parse() -> Cli {
         .try_get_matches_from(&args)
         .and_then(|matches| Cli::from_arg_matches(&matches));
     match cli {
+        Err(error) if error.kind() == ErrorKind::InvalidSubcommand => suggest(error).exit(),
         Err(error)
             if error.kind() == ErrorKind::DisplayHelp && Command::is_help_for_value(&args) =>
         {
@@ -110,10 +162,15 @@ async fn work(cli: Cli) -> Result<(), Failure> {
     match cli.command {
         Task::Ctl(mut command) => {
             read_stdin(&mut command.values(), &mut std::io::stdin())?;
+            let batch = match command {
+                Command::Batch(_) => read_batch(&mut std::io::stdin())?,
+                _ => Vec::new(),
+            };
             let (mut out, mut err) = (std::io::stdout(), std::io::stderr());
             kv::ctl::run(
                 &cli.common,
                 &command,
+                batch,
                 &mut Io {
                     out: &mut out,
                     err: &mut err,
@@ -122,5 +179,10 @@ async fn work(cli: Cli) -> Result<(), Failure> {
             .await
         }
         Task::Up(up) => up::up(&up).await,
+        Task::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "kvctl", &mut script);
+            Ok(std::io::stdout().write_all(&script)?)
+        }
     }
 }

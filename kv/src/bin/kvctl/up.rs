@@ -131,9 +131,8 @@ fn plan(up: &Up, dir: &Disk) -> Result<Plan, Failure> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
         Err(error) => return Err(at(&path)(error)),
     };
-    let is_new = made.is_none();
-    let plan = Plan::make(up, made).map_err(Failure::no)?;
-    if is_new {
+    let plan = Plan::make(up, made.clone()).map_err(Failure::no)?;
+    if made.as_ref() != Some(&plan) {
         let text = serde_json::to_vec_pretty(&plan).map_err(|e| Failure::no(e.to_string()))?;
         dir.write_atomic(PLAN, &text).map_err(at(&path))?;
     }
@@ -237,6 +236,9 @@ fn say_how(plan: &Plan) {
         true => String::new(),
         false => format!("  export KV_CTRLERS={ctrlers}\n"),
     };
+    for note in plan.frailty() {
+        say(note);
+    }
     say(format_args!(
         "In another shell:\n{set}  kvctl put greeting hello\n  kvctl get greeting\n  kvctl status\n\
          Ctrl-C stops the cluster; the same command starts it again with its data."

@@ -179,16 +179,6 @@ impl Disk {
         }
     }
 
-    /// The file, made when absent, as the output of a child process, which appends to it. There
-    /// are no child processes in the simulation: only real disks have it.
-    pub fn append_stdio(&self, name: &str) -> io::Result<std::process::Stdio> {
-        check_name(name, false)?;
-        match &self.0 {
-            Root::Real(root) => real::append_stdio(&real::join(root, name)),
-            Root::Sim(_) => Err(io::ErrorKind::Unsupported.into()),
-        }
-    }
-
     /// Removes a file. Durable after `sync_dir`.
     pub fn remove(&self, name: &str) -> io::Result<()> {
         check_name(name, false)?;

@@ -34,16 +34,6 @@ pub(super) async fn job<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'st
     work()
 }
 
-/// Opens a file for appending, for a child process to write to.
-pub(super) fn append_stdio(path: &Path) -> io::Result<std::process::Stdio> {
-    let file = std::fs::OpenOptions::new()
-        .append(true)
-        .create(true)
-        .open(path);
-    file.map(std::process::Stdio::from)
-        .map_err(|e| explain(e, "open", path))
-}
-
 /// Creates the root directory and makes its name durable.
 pub(super) fn create_root(root: &Path) -> io::Result<()> {
     if root.is_dir() {

@@ -1,9 +1,15 @@
 //! Faults in words: what `Debug` says of them, without its punctuation.
 
-/// `Down { who: Who { group: 1, member: Node(2) }, how: Power }` → `Down: 1.2, how Power`.
+/// `Down { who: Who { group: 1, member: Node(2) }, how: Power }` → `Down: 1.2, its power fails`.
 pub fn words(text: &str) -> String {
     let mut text = servers(text);
     for (from, to) in [
+        // How a process goes down is said by itself.
+        (", how: Power", ", its power fails"),
+        (", how: Process", ", its process is killed"),
+        (", how: Graceful", ", it is asked to stop"),
+        ("Some(", "("),
+        (": None", ": none"),
         ("{ who: ", "{ "),
         (" { ", ": "),
         (" }", ""),
@@ -48,7 +54,7 @@ fn servers(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::campaign::fault::{Fault, Member, Who};
+    use crate::campaign::fault::{Down, Fault, Member, Who};
 
     #[test]
     fn faults_in_words() {
@@ -64,6 +70,13 @@ mod tests {
                     percent: 20,
                 },
                 "DiskStall: a follower of 1, percent 20",
+            ),
+            (
+                Fault::Down {
+                    who: who(Member::Node(3)),
+                    how: Down::Process,
+                },
+                "Down: 1.3, its process is killed",
             ),
             (Fault::Move { shard: 3, group: 2 }, "Move: shard 3, group 2"),
             (

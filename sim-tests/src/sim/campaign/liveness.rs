@@ -388,10 +388,10 @@ async fn health(machines: &Machines) -> String {
         let (spoiled, well) = (machines.spoiled().contains(&key), machines.is_well(key));
         let told = status.map_or("no answer".to_owned(), |s| {
             format!(
-                "{:?} term {} leader {:?} last {} commit {} applied {} {}",
+                "{:?} term {} leader {} last {} commit {} applied {} {}",
                 s.role,
                 s.term,
-                s.leader,
+                s.leader.map_or("none".into(), |leader| leader.to_string()),
                 s.last,
                 s.commit,
                 s.applied,
