@@ -204,6 +204,36 @@ fn a_member_without_a_leader_is_alive_and_not_ready_and_status_says_what_is_not_
 }
 
 #[test]
+fn a_group_that_waits_for_its_birth_says_for_whom() {
+    let Some(_turn) = turn() else { return };
+    let (ports, dir) = (Ports::find(), TempDir::new());
+    let ctrlers = format!("127.0.0.1:{}", ports.base);
+    let mut members = Members::new(dir.path(), 1, ports.base + 10, &ctrlers);
+    members.servers[0].start();
+    members.servers[1].start();
+    until("it says so", Duration::from_secs(20), || {
+        members.servers[0]
+            .said()
+            .contains("waits_for=[3]")
+            .then_some(())
+    });
+    let said = members.servers[0].said();
+    assert!(
+        said.contains("not born yet") && said.contains(&members.addresses[2]),
+        "{said}"
+    );
+    // Not with every round, of which there are five in a second.
+    assert!(said.matches("not born yet").count() < 6, "{said}");
+    let mut ready = members.servers[0].command();
+    ready.arg("--ready");
+    say(ready, b"").fails(1, &members.addresses[2]);
+    members.servers[2].start();
+    until("it is born", Duration::from_secs(20), || {
+        members.servers[0].said().contains("may vote").then_some(())
+    });
+}
+
+#[test]
 fn a_group_whose_members_changed_address_is_found_and_can_be_named_anew() {
     let Some(_turn) = turn() else { return };
     let up = Up::start(1, 1, 1);

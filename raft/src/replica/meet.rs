@@ -216,7 +216,10 @@ async fn meet_all(shared: Arc<Shared>) -> Result<(), IdentityError> {
     let own = lock(&shared.identity).clone();
     let mut members = BTreeMap::from([(own.node, own.disk)]);
     let links: BTreeMap<NodeId, _> = links(&shared).collect();
+    // Said when somebody else is waited for, and again after twice as many rounds each time.
+    let (mut round, mut again, mut told) = (0u64, 0u64, Vec::new());
     loop {
+        round += 1;
         let mut missing = String::new();
         for (node, link) in &links {
             if members.contains_key(node) {
@@ -238,7 +241,18 @@ async fn meet_all(shared: Arc<Shared>) -> Result<(), IdentityError> {
             break;
         }
         let news = format!("{UNBORN} ({missing})");
-        tracing::debug!(group = own.group, node = own.node, "{news}");
+        let waits = links.keys().filter(|node| !members.contains_key(node));
+        let waits: Vec<NodeId> = waits.copied().collect();
+        // All start at about the same time: the first round says little.
+        if round > 1 && (waits != told || round >= again) {
+            tracing::info!(
+                group = own.group,
+                node = own.node,
+                waits_for = ?waits,
+                "not born yet: {missing}"
+            );
+            (told, again) = (waits, round * 2);
+        }
         world::mark!("birth: it waits for a member");
         *lock(&shared.hindrance) = Some(news);
         sleep(RETRY).await;
