@@ -173,10 +173,11 @@ fn a_member_without_a_leader_is_alive_and_not_ready_and_status_says_what_is_not_
     });
     members.servers[1].kill();
     members.servers[2].kill();
+    // A busy machine may give it another reason before.
     until("it has no leader", Duration::from_secs(20), || {
-        (ask(&members.servers[0], "--ready").code == Some(1)).then_some(())
+        let said = ask(&members.servers[0], "--ready");
+        (said.code == Some(1) && said.err.contains("no leader is known")).then_some(())
     });
-    ask(&members.servers[0], "--ready").fails(1, "no leader is known");
     ask(&members.servers[0], "--health").ok();
     let said = up.kvctl(&["status"]);
     assert_eq!(said.code, Some(1), "{said:?}");
