@@ -8,7 +8,7 @@
 //!
 //! The file is always replaced as a whole: a temporary file, synced, renamed, directory synced.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use world::disk::{DirLock, Disk};
 use world::net::STARTS;
@@ -103,6 +103,18 @@ pub enum IdentityError {
         /// What was asked for.
         expected: String,
     },
+    /// The group was born with other members.
+    #[error(
+        "{path}: the group was born with the members {recorded}, and --peers names {named}: start with the members it was born with (their addresses may be others)"
+    )]
+    Members {
+        /// The file.
+        path: String,
+        /// The initial members, as recorded.
+        recorded: String,
+        /// The members that were asked for.
+        named: String,
+    },
     /// Another process uses it.
     #[error("{path} is in use by another process")]
     InUse {
@@ -150,6 +162,34 @@ fn io_error(disk: &Disk) -> impl Fn(io::Error) -> IdentityError {
         path: path.clone(),
         source,
     }
+}
+
+/// Holds the members that a server is started with against those that its group was born with: with
+/// one missing, or one too many, it would seem to work until a quorum is counted. Writes nothing;
+/// what is not there yet, or cannot be read, is left to [`open`]. Blocking.
+pub fn check_members(
+    disk: &Disk,
+    group: u64,
+    node: u64,
+    members: &BTreeSet<u64>,
+) -> Result<(), IdentityError> {
+    let read = disk.read(FILE, MAX_FILE_BYTES).ok();
+    let Some(identity) = read.and_then(|bytes| decode(&bytes).ok()) else {
+        return Ok(());
+    };
+    let ours = (identity.group, identity.node) == (group, node);
+    if !ours || identity.initial.is_empty() || identity.initial.keys().eq(members) {
+        return Ok(());
+    }
+    let list = |ids: &mut dyn Iterator<Item = &u64>| {
+        let ids: Vec<String> = ids.map(u64::to_string).collect();
+        ids.join(", ")
+    };
+    Err(IdentityError::Members {
+        path: disk.path(FILE).display().to_string(),
+        recorded: list(&mut identity.initial.keys()),
+        named: list(&mut members.iter()),
+    })
 }
 
 /// Opens (or makes) the identity of a data directory, counts the boot and syncs it. Blocking.

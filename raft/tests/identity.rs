@@ -92,6 +92,38 @@ fn another_node_or_group_is_refused_and_both_are_named() {
 }
 
 #[test]
+fn other_members_than_at_birth_are_refused_and_both_lists_are_named() {
+    block_on_test(async {
+        let disk = disk(1);
+        let check = |members: &[u64]| {
+            let members = members.iter().copied().collect();
+            identity::check_members(&disk.disk(), 1, 2, &members)
+        };
+        check(&[1, 2]).expect("nothing is there yet");
+        let (mut identity, lock) = identity::open(&disk.disk(), 1, 2).expect("opens");
+        check(&[1, 2, 3, 4]).expect("it is not born: nobody is recorded");
+        identity.born = true;
+        identity.initial = [(1, 10), (2, identity.disk), (3, 30)].into();
+        identity::save(&disk.disk(), &identity).expect("saved");
+        drop(lock);
+        check(&[1, 2, 3]).expect("the same");
+        for (members, named) in [
+            (&[1, 2][..], "1, 2:"),
+            (&[1, 2, 3, 4], "1, 2, 3, 4:"),
+            (&[1, 2, 4], "1, 2, 4:"),
+        ] {
+            let error = check(members).expect_err("refused");
+            assert!(matches!(error, IdentityError::Members { .. }));
+            let text = error.to_string();
+            assert!(text.contains("members 1, 2, 3,"), "{text}");
+            assert!(text.contains(&format!("names {named}")), "{text}");
+        }
+        let (again, _lock) = identity::open(&disk.disk(), 1, 2).expect("opens");
+        assert_eq!(again.boot, 2, "nothing was written");
+    });
+}
+
+#[test]
 fn a_directory_in_use_is_refused() {
     block_on_test(async {
         let disk = disk(1);

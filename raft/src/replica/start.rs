@@ -32,9 +32,13 @@ impl<M: Machine> Replica<M> {
     ) -> Result<(Replica<M>, BoxFuture<Result<(), Fatal>>), Fatal> {
         let (group, node) = (options.group, options.node);
         let opened = disk.clone();
-        let (identity, dir_lock) = disk
-            .job(move || identity::open(&opened, group, node))
-            .await?;
+        let members = options.peers.keys().copied().collect();
+        let opening = move || {
+            // Refused before anything is written.
+            identity::check_members(&opened, group, node, &members)?;
+            identity::open(&opened, group, node)
+        };
+        let (identity, dir_lock) = disk.job(opening).await?;
         let (store, lost) = match Store::open(&disk, options.store.clone()).await? {
             Opened::Ready(store) => (*store, None),
             Opened::Lost(store, reason) => (*store, Some(reason)),
