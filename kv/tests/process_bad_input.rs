@@ -268,6 +268,30 @@ fn a_foreign_directory_is_refused() {
         "belongs to node 3 of group 2, not to node 3 of group 5",
     );
 
+    // Members are those of the birth: one missing, one too many, another number.
+    let addresses = &small.members.addresses;
+    let named = |ids: &[usize]| {
+        let peer = |id: &usize| format!("{id}={}", addresses.get(id - 1).unwrap_or(&at));
+        ids.iter().map(peer).collect::<Vec<_>>().join(",")
+    };
+    for ids in [&[1, 3][..], &[1, 2, 3, 4], &[1, 4, 3]] {
+        let mut command = bare(KV);
+        command
+            .args(kv_args(2, 3, &named(ids), &ctrlers, &at))
+            .arg("--data")
+            .arg(&data);
+        let said = say(command, b"");
+        said.fails(1, "the group was born with the members 1, 2, 3");
+        let mut sorted = ids.to_vec();
+        sorted.sort();
+        let list: Vec<String> = sorted.iter().map(usize::to_string).collect();
+        let list = format!("--peers names {}", list.join(", "));
+        assert!(
+            said.err.contains(&list) && said.err.contains(&identity),
+            "{said:?}"
+        );
+    }
+
     // Another cluster: its controllers do not know this group by this birth.
     let other = Up::start(1, 1, 1);
     let peers = small.members.addresses.clone();

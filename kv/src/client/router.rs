@@ -13,6 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
+use world::clock::{Instant, now};
 use world::net::{CallError, Hello, Limits, Link};
 
 /// Longest wait for a shard's history.
@@ -25,8 +26,13 @@ const REFRESH_DEADLINE: Duration = Duration::from_secs(2);
 const REFRESH_SPACING: Duration = Duration::from_millis(10);
 /// First and longest pause before an attempt is repeated.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(4), Duration::from_millis(128));
-/// While a shard moves, the pause grows no further than after so many failures (32 ms).
+/// While a shard moves, or a group elects its leader, the pause grows no further than after so many
+/// failures (32 ms).
 const MOVING: u32 = 4;
+/// So many failures in a row are those of an election (two seconds or so).
+const ELECTION: u32 = 64;
+/// A server that could not be reached is passed over for so long, where the group has others.
+const AVOID: Duration = Duration::from_millis(500);
 /// First and longest time for one attempt; doubled with each one in a row that fails. A server
 /// that is frozen or cut off is given up after it; one that died is noticed at once.
 const ATTEMPT: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(8));
@@ -96,6 +102,8 @@ struct Group {
     /// Where it is reached: as it joined, or by its record where that was asked for since.
     servers: Vec<String>,
     leader: String,
+    /// Servers that could not be reached, and when they may be asked again.
+    avoided: BTreeMap<String, Instant>,
 }
 
 impl Group {
@@ -104,6 +112,22 @@ impl Group {
         if !self.servers.contains(&self.leader) {
             self.leader = self.servers.first().cloned().unwrap_or_default();
         }
+        self.avoided.retain(|server, _| servers.contains(server));
+    }
+
+    fn is_avoided(&self, server: &str) -> bool {
+        self.avoided.get(server).is_some_and(|until| now() < *until)
+    }
+
+    /// The next in the row that is not avoided; the next one where all are.
+    fn behind(&self, server: &str) -> Option<&String> {
+        let count = self.servers.len();
+        let at = self.servers.iter().position(|s| s == server);
+        let from = at.map_or(0, |at| at + 1);
+        let row = (0..count).map(|n| &self.servers[(from + n) % count]);
+        let mut others = row.filter(|s| *s != server);
+        let next = others.clone().next();
+        others.find(|s| !self.is_avoided(s)).or(next)
     }
 }
 
@@ -239,8 +263,13 @@ impl Router {
         let mut looking = false;
         match (trouble, at) {
             (Trouble::NotLeader(Some((_, leader))), Some(at)) => {
-                at_once = failures <= QUICK_FAILURES && leader != at.link.target();
-                self.presume(at.group, leader);
+                // The members may not have noticed yet that their leader is dead.
+                if self.is_avoided(at.group, leader) {
+                    self.pass_over(at);
+                } else {
+                    at_once = failures <= QUICK_FAILURES && leader != at.link.target();
+                    self.presume(at.group, leader);
+                }
             }
             (Trouble::NotLeader(None), Some(at)) => {
                 self.pass_over(at);
@@ -250,6 +279,7 @@ impl Router {
             }
             (Trouble::Unreadable(_), Some(at)) => self.pass_over(at),
             (Trouble::Unreachable(_) | Trouble::Silent(_), Some(at)) => {
+                self.avoid(at);
                 self.pass_over(at);
                 at_once = failures == 1;
                 let patience = match trouble {
@@ -294,6 +324,12 @@ impl Router {
         let pause = match trouble {
             // A shard on its way arrives any moment.
             Trouble::WrongGroup { .. } => backoff(failures.min(MOVING)),
+            // So does a leader.
+            Trouble::NotLeader(_) | Trouble::Unreachable(_) | Trouble::Silent(_)
+                if failures <= ELECTION =>
+            {
+                backoff(failures.min(MOVING))
+            }
             _ => backoff(failures),
         };
         match trouble {
@@ -321,15 +357,26 @@ impl Router {
     fn pass_over(&self, at: &Route) {
         if let Some(known) = self.state().groups.get_mut(&at.group)
             && known.leader == at.link.target()
-            && !known.servers.is_empty()
+            && let Some(next) = known.behind(&known.leader)
         {
-            let position = known
-                .servers
-                .iter()
-                .position(|server| *server == known.leader);
-            let next = position.map_or(0, |p| (p + 1) % known.servers.len());
-            known.leader = known.servers[next].clone();
+            known.leader = next.clone();
         }
+    }
+
+    /// For a while the group's other members are asked.
+    fn avoid(&self, at: &Route) {
+        if let Some(known) = self.state().groups.get_mut(&at.group) {
+            let until = now() + AVOID;
+            known.avoided.insert(at.link.target().to_owned(), until);
+        }
+    }
+
+    fn is_avoided(&self, group: GroupId, server: &str) -> bool {
+        let state = self.state();
+        state
+            .groups
+            .get(&group)
+            .is_some_and(|g| g.is_avoided(server))
     }
 
     /// Asks the controllers for the latest configuration, unless that is being done already.

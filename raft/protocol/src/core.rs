@@ -15,7 +15,7 @@ use std::collections::BTreeSet;
 pub struct Settings {
     /// A follower waits this long plus a random part of the same length before it campaigns.
     pub election_ticks: u32,
-    /// A leader sends a heartbeat this often.
+    /// A leader sends a heartbeat this often, and a node that stands asks again.
     pub heartbeat_ticks: u32,
     /// Entries in one append.
     pub max_append_bytes: usize,

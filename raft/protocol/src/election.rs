@@ -14,6 +14,10 @@ impl Core {
         }
         self.elapsed = self.elapsed.saturating_add(1);
         if self.elapsed < self.timeout {
+            let beat = self.settings.heartbeat_ticks.max(1);
+            if self.elapsed.is_multiple_of(beat) {
+                self.ask_again();
+            }
             return;
         }
         self.elapsed = 0;
@@ -67,12 +71,12 @@ impl Core {
     /// True when both ask for pre-votes for one term at about one time with equal logs, and this
     /// node's number is the higher. If each granted the other's, both would stand, each voting
     /// for itself: of two survivors none is elected before the next timeout, and with timeouts of
-    /// whole ticks that can happen again and again. It lasts for as long as messages that crossed
-    /// may take; a node that keeps asking in vain (one that is partly cut off) stands in nobody's
-    /// way for longer.
+    /// whole ticks that can happen again and again. It lasts for half of the shortest timeout, in
+    /// which several requests get lost before one arrives; a node that keeps asking in vain (one
+    /// that is partly cut off) stands in nobody's way for longer.
     fn comes_first(&self, from: NodeId, term: Term, last_index: Index, last_term: Term) -> bool {
         self.role == Role::PreCandidate
-            && self.elapsed <= self.settings.election_ticks / 8
+            && self.elapsed <= self.settings.election_ticks / 2
             && term == self.hard.term + 1
             && (last_term, last_index) == (self.log.last_term(), self.log.last_index())
             && self.id > from
@@ -85,18 +89,49 @@ impl Core {
         self.leader = None;
         self.votes.clear();
         self.votes.insert(self.id);
-        let (last_index, last_term) = (self.log.last_index(), self.log.last_term());
         for to in self.other_voters() {
-            self.send(
-                to,
-                Message::PreVote {
-                    term,
-                    last_index,
-                    last_term,
-                },
-            );
+            let message = self.pre_vote_request();
+            self.send(to, message);
         }
         self.count_votes();
+    }
+
+    fn pre_vote_request(&self) -> Message {
+        Message::PreVote {
+            term: self.hard.term + 1,
+            last_index: self.log.last_index(),
+            last_term: self.log.last_term(),
+        }
+    }
+
+    fn vote_request(&self) -> Message {
+        Message::Vote {
+            term: self.hard.term,
+            last_index: self.log.last_index(),
+            last_term: self.log.last_term(),
+            transfer: false,
+        }
+    }
+
+    /// A request may be lost (to a peer whose link was just broken it is), and one that was refused
+    /// may be granted a moment later (when the other's leader has been silent for long enough): each
+    /// heartbeat interval those are asked again who have not granted it. The same request can be
+    /// answered any number of times: a vote that is given is given again to the same candidate.
+    fn ask_again(&mut self) {
+        let message = match self.role {
+            Role::PreCandidate => self.pre_vote_request(),
+            // Not before term and own vote are durable: until then nothing was asked.
+            Role::Candidate if self.votes.contains(&self.id) => self.vote_request(),
+            Role::Candidate | Role::Follower | Role::Leader => return,
+        };
+        let others = self.other_voters().into_iter();
+        let silent: Vec<NodeId> = others.filter(|n| !self.votes.contains(n)).collect();
+        if !silent.is_empty() {
+            why!(self, "no answer that helps from {silent:?} -> ask again");
+        }
+        for to in silent {
+            self.send(to, message.clone());
+        }
     }
 
     fn campaign(&mut self) {
@@ -113,14 +148,8 @@ impl Core {
         self.votes.clear();
         self.elapsed = 0;
         self.draw_timeout();
-        let (last_index, last_term) = (self.log.last_index(), self.log.last_term());
         for to in self.other_voters() {
-            let message = Message::Vote {
-                term,
-                last_index,
-                last_term,
-                transfer: false,
-            };
+            let message = self.vote_request();
             self.send_durable(to, message);
         }
     }
@@ -129,6 +158,8 @@ impl Core {
     pub(crate) fn count_own_vote(&mut self) {
         let synced = self.writes.is_persisted(self.writes.hard());
         if self.role == Role::Candidate && synced && self.votes.insert(self.id) {
+            // The others are asked only now: the time its own disk took is not taken from theirs.
+            self.elapsed = 0;
             self.count_votes();
         }
     }

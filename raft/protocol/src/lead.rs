@@ -30,7 +30,7 @@ pub(crate) struct Lead {
 
 /// A leader whose disk takes nothing in for so many election timeouts steps down. (A slow disk
 /// deposes nobody: this one may never answer.)
-const PATIENCE: u32 = 8;
+const PATIENCE: u32 = 10;
 
 impl Lead {
     pub(crate) fn new(begun: Index, uncommitted: usize) -> Lead {

@@ -3,7 +3,7 @@
 mod support;
 
 use raft_protocol::*;
-use support::solo::*;
+use support::{asks_again, settings, solo::*};
 
 // §5.1
 
@@ -113,6 +113,55 @@ fn to_begin_an_election_a_follower_raises_its_term_votes_for_itself_and_asks_the
             .iter()
             .all(|e| matches!(e.message, Message::Vote { term: 4, .. }))
     );
+}
+
+/// §5.1: servers retry requests that are not answered in time. Whom a node that stands has the vote of
+/// is not asked again; nobody is asked before term and own vote are synced, the first time or later.
+#[test]
+fn requests_for_votes_are_repeated_within_the_timeout() {
+    let asked = |solo: &mut Solo| {
+        let mut asked = Vec::new();
+        for _ in 0..settings().heartbeat_ticks {
+            for envelope in solo.step(Input::Tick).messages {
+                let term = envelope.message.term();
+                let pre = matches!(envelope.message, Message::PreVote { .. });
+                assert!(pre || matches!(envelope.message, Message::Vote { .. }));
+                asked.push((pre, term, envelope.to));
+            }
+        }
+        asked
+    };
+    let mut solo = Solo::new(5, &[1, 2], 2);
+    solo.campaign();
+    let all = |pre| [2, 3, 4, 5].map(|to| (pre, 3, to)).to_vec();
+    assert_eq!(asked(&mut solo), all(true));
+    solo.pre_vote_granted(4, 3);
+    assert_eq!(
+        asked(&mut solo),
+        [2, 3, 5].map(|to| (true, 3, to)),
+        "who would vote for it is not asked again"
+    );
+    solo.pre_vote_granted(2, 3);
+    assert_eq!(solo.status().role, Role::Candidate);
+    assert_eq!(asked(&mut solo), [], "its own vote is not synced");
+    assert_eq!(solo.persist().messages.len(), 4);
+    assert_eq!(asked(&mut solo), all(false));
+    let granted = true;
+    solo.receive(5, Message::VoteReply { term: 3, granted });
+    assert_eq!(asked(&mut solo), [2, 3, 4].map(|to| (false, 3, to)));
+    assert!(solo.status().role == Role::Candidate && solo.status().term == 3);
+}
+
+#[test]
+fn a_repeated_request_is_granted_again_by_whom_it_was_granted() {
+    let mut solo = Solo::new(3, &[], 3);
+    solo.vote(2, 4, (0, 0));
+    let out = solo.vote(2, 4, (0, 0));
+    assert!(out.write.is_none() && out.messages.is_empty(), "not synced");
+    assert_eq!(vote_in(&solo.persist()), Some(true));
+    let out = solo.vote(2, 4, (0, 0));
+    assert_eq!((out.write.is_none(), vote_in(&out)), (true, Some(true)));
+    assert_eq!(vote_in(&solo.vote(3, 4, (0, 0))), Some(false));
 }
 
 #[test]
@@ -255,7 +304,10 @@ fn election_timeouts_are_drawn_from_a_fixed_interval_anew_each_time() {
         start.seed = seed;
         let mut solo = Solo::from(start);
         for _ in 0..3 {
-            let ticks = (1..100).find(|_| !solo.step(Input::Tick).messages.is_empty());
+            let ticks = (1..100).find(|_| {
+                let out = solo.step(Input::Tick);
+                !out.messages.is_empty() && !asks_again(&out)
+            });
             seen.insert(ticks.expect("it campaigns"));
         }
     }
@@ -459,6 +511,53 @@ fn entries_of_earlier_terms_are_not_committed_by_counting() {
     assert_eq!(solo.status().commit, 0, "(2, t2) is on a majority");
     solo.acknowledge(2, 3, 3);
     assert_eq!(solo.status().commit, 3);
+}
+
+/// A new leader has a tail of an earlier term, a follower acknowledged a part of it and died, and the
+/// other one follows: what its quorum has is found behind what the dead one has, in whatever order
+/// they are named, and whether or not an entry of the earlier term is found on the way.
+#[test]
+fn a_follower_that_died_within_an_old_tail_does_not_stop_the_commit() {
+    for (dead, alive) in [(2, 3), (3, 2)] {
+        for part in 1..=4 {
+            let mut solo = Solo::leader(3, &[1, 1, 2, 2], 2);
+            solo.persist();
+            solo.acknowledge(dead, 3, part);
+            assert_eq!(solo.status().commit, 0);
+            solo.acknowledge(alive, 3, 5);
+            assert_eq!(solo.status().commit, 5, "{dead} stopped at {part}");
+        }
+    }
+}
+
+/// Of five, in every order of acknowledgements, with and without an old tail: committed is exactly the
+/// newest entry of the own term that three have synced.
+#[test]
+fn what_is_committed_is_what_a_quorum_has_in_any_order() {
+    let old = [1, 2, 2];
+    let first = old.len() as Index + 1; // the no-op of term 3
+    let reached = [2, 3, first, first + 2];
+    for n in 0..reached.len().pow(4) {
+        let mut rest = n;
+        let mut solo = Solo::leader(5, &old, 2);
+        solo.step(Input::Propose(vec![Payload::from("a"), Payload::from("b")]));
+        let last = solo.status().last_index;
+        assert_eq!(last, first + 2);
+        let mut held = Vec::new();
+        for from in 2..=5 {
+            let index = reached[rest % reached.len()];
+            rest /= reached.len();
+            solo.acknowledge(from, 3, index);
+            held.push(index);
+        }
+        solo.persist();
+        let told = held.clone();
+        held.push(last);
+        held.sort_unstable();
+        let quorum = held[2];
+        let expected = if quorum >= first { quorum } else { 0 };
+        assert_eq!(solo.status().commit, expected, "{told:?}");
+    }
 }
 
 // §5.5

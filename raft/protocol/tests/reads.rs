@@ -353,7 +353,13 @@ fn a_pre_candidate_prefers_itself_only_to_a_lower_number_with_an_equal_log_for_a
     assert_eq!(asked(1, 2, (3, 1)), Some(true), "a longer log");
     assert_eq!(asked(1, 3, (2, 1)), Some(true), "a higher term");
     let mut solo = start();
-    (0..2).for_each(|_| drop(solo.step(Input::Tick)));
+    (0..5).for_each(|_| drop(solo.step(Input::Tick)));
+    assert_eq!(
+        vote_in(&solo.pre_vote(1, 2, (2, 1))),
+        Some(false),
+        "asked again"
+    );
+    solo.step(Input::Tick);
     assert_eq!(solo.status().role, Role::PreCandidate);
     assert_eq!(vote_in(&solo.pre_vote(1, 2, (2, 1))), Some(true), "later");
 }

@@ -277,6 +277,7 @@ transcripts! {
     election
     figure_7
     figure_8
+    lost_requests
     pre_vote
     pre_vote_lower_term
     read_deposed

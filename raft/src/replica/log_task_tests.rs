@@ -5,7 +5,7 @@ use crate::log::{LogOptions, LogOwner};
 use crate::replica::parts::{disk, options, shared};
 use crate::replica::shared::Ends;
 use crate::store::Stamp;
-use raft_protocol::{Body, Entry, HardState, Index, Term};
+use raft_protocol::{Abstain, Body, Entry, HardState, Index, Term};
 use std::collections::BTreeMap;
 use tokio::task::JoinHandle;
 use world::disk::SimDisk;
@@ -74,6 +74,67 @@ fn what_replaces_a_suffix_is_written_behind_it() {
         (run[0].index, last.index, last.term)
     });
     assert_eq!(runs.collect::<Vec<_>>(), [(1, 3, 1), (2, 3, 2)]);
+}
+
+/// Writes that share a sync: whatever of the hard state the last one says, and only the last, is on
+/// disk when its number is reported, whether or not it carries entries and however many share. (A vote
+/// that is the second write of a sync is told as soon as the sync is over.)
+#[test]
+fn a_shared_sync_holds_the_newest_hard_state() {
+    let voted = |vote| HardState {
+        term: 7,
+        vote: Some(vote),
+        abstain: None,
+    };
+    let abstains = HardState {
+        abstain: Some(Abstain { term: 7, index: 9 }),
+        ..voted(2)
+    };
+    let without = |number, hard_state| Write {
+        number,
+        hard_state,
+        reset: None,
+        entries: Vec::new(),
+    };
+    let with = |number, hard_state, index| Write {
+        hard_state,
+        ..write(number, 1, index..=index)
+    };
+    let batches = [
+        vec![with(2, voted(2), 6), without(3, voted(3))],
+        vec![without(2, voted(2)), with(3, voted(3), 6)],
+        vec![
+            without(2, voted(2)),
+            without(3, voted(3)),
+            with(4, voted(1), 6),
+        ],
+        vec![
+            with(2, voted(2), 6),
+            with(3, voted(2), 7),
+            without(4, abstains),
+        ],
+        vec![without(2, abstains), without(3, voted(2))],
+    ];
+    for writes in batches {
+        block_on_test(async move {
+            let disk = disk("a");
+            let (life, ops, _shared, mut ends) = begun(&disk).await;
+            // All lie there before the task looks: one sync takes them all.
+            let last = writes.last().expect("some").clone();
+            for write in &writes {
+                let _ = ops.send(LogOp::Write(write.clone()));
+            }
+            let synced = ends.internal.recv().await;
+            assert!(
+                matches!(synced, Some(Internal::Persisted(n)) if n == last.number),
+                "not one sync: {writes:?}"
+            );
+            disk.power_fail();
+            end(life).await;
+            let (_, recovered) = open(&disk);
+            assert_eq!(recovered.hard_state, last.hard_state, "{writes:?}");
+        });
+    }
 }
 
 /// The power fails when the apply task is asked to switch to the snapshot, which `CURRENT` does not

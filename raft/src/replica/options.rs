@@ -55,7 +55,7 @@ impl Options {
             node,
             peers,
             tick: Duration::from_millis(25),
-            election_ticks: 24,
+            election_ticks: 20,
             heartbeat_ticks: 3,
             log: LogOptions::default(),
             store: StoreOptions::in_turn(node),

@@ -49,8 +49,12 @@ impl Peers {
             .filter(|(node, _)| **node != own);
         let peers = peers
             .map(|(node, address)| {
+                let mail = link(&shared, *node, address);
+                // Followers have nothing to say to each other until their leader is dead. What they
+                // say then must not get lost, so every pair of members keeps a connection.
+                mail.keep();
                 let peer = Peer {
-                    mail: link(&shared, *node, address),
+                    mail,
                     bulk: link(&shared, *node, address),
                     outbox: Vec::new(),
                     outbox_bytes: 0,

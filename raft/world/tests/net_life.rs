@@ -75,6 +75,44 @@ fn a_link_finds_a_restarted_server() {
     });
 }
 
+/// Nobody says anything: the first mail after the start, and after each restart, is not lost.
+#[test]
+fn a_kept_link_connects_by_itself() {
+    block_on_test(async {
+        let mut server = serve(Limits::default()).await;
+        let addr = server.addr;
+        let link = link_to(addr, Limits::default());
+        link.keep();
+        for round in 0..3 {
+            until("the link is connected", || link.peer().is_some()).await;
+            assert!(link.mail(0, bytes(round)));
+            drop(server);
+            until("the link saw the end", || link.peer().is_none()).await;
+            server = serve_at(&addr.to_string(), Limits::default(), Room::default()).await;
+        }
+    });
+}
+
+/// A peer that fell silent while there was nothing to say is found out before there is.
+#[test]
+fn a_kept_link_finds_out_that_its_peer_is_silent() {
+    block_on_test(async {
+        let (addr, connections) = mute(true).await;
+        let link = link_to(
+            addr,
+            Limits {
+                idle_limit: 200 * MS,
+                ..Limits::default()
+            },
+        );
+        link.keep();
+        until("it connected again, unasked", || {
+            connections.load(Ordering::Relaxed) >= 2
+        })
+        .await;
+    });
+}
+
 #[test]
 fn calls_in_flight_when_the_connection_breaks_have_no_answer() {
     block_on_test(async {

@@ -146,4 +146,28 @@ pub(super) const MUTANTS: &[Mutant] = &[
             "sim-tests/raft_scenarios::deaf::",
         ],
     },
+    Mutant {
+        id: "E13",
+        star: false,
+        what: "a request for votes that is repeated leaves before term and own vote are synced",
+        seen: "a promise waits for its sync, the second time too",
+        edits: &[edit(
+            ELECTION,
+            "Role::Candidate if self.votes.contains(&self.id) => self.vote_request(),",
+            "Role::Candidate => self.vote_request(),",
+        )],
+        tests: &["raft-protocol/paper::requests_for_votes_are_repeated"],
+    },
+    Mutant {
+        id: "E14",
+        star: false,
+        what: "a pre-vote or vote request that got lost is not repeated before the next timeout",
+        seen: "48 of 50 kills of a leader: both survivors' first requests were lost",
+        edits: &[edit(
+            ELECTION,
+            "            if self.elapsed.is_multiple_of(beat) {",
+            "            if self.elapsed.is_multiple_of(beat) && self.elapsed > self.timeout {",
+        )],
+        tests: &["raft-protocol/paper::requests_for_votes_are_repeated"],
+    },
 ];

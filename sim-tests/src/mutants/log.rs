@@ -111,4 +111,17 @@ pub(super) const MUTANTS: &[Mutant] = &[
             "sim-tests/raft_scenarios::disks::full_disk",
         ],
     },
+    Mutant {
+        id: "L11",
+        star: false,
+        what: "a batch of several writes carries its first one's hard state instead of its last one's",
+        seen: "an audit: a vote that shares a sync is told, and lost with the power",
+        edits: &[edit(
+            "raft/src/replica/log_task.rs",
+            "                            batch.hard_state = write.hard_state;
+",
+            "",
+        )],
+        tests: &["raft/lib::replica::log_task::tests::a_shared_sync_holds"],
+    },
 ];

@@ -199,4 +199,37 @@ pub(super) const MUTANTS: &[Mutant] = &[
         ],
         tests: &["sim-tests/raft_scenarios::snapshots::snapshot_all_crash"],
     },
+    Mutant {
+        id: "R23",
+        star: false,
+        what: "the leader's scan for a new commit index stops at an entry of an older term",
+        seen: "an audit: a follower that died within an old tail stops the commit for ever",
+        edits: &[edit(
+            REPLICATION,
+            "let Some(index) = indices.into_iter().find(quorum) else {",
+            "let own_term = |i: &Index| self.log.term(*i) == Some(self.hard.term);
+        let upwards = indices.into_iter().rev().take_while(own_term);
+        let Some(index) = upwards.filter(quorum).last() else {",
+        )],
+        tests: &[
+            "raft-protocol/paper::a_follower_that_died_within_an_old_tail",
+            "raft-protocol/paper::what_is_committed_is_what_a_quorum_has",
+        ],
+    },
+    Mutant {
+        id: "R24",
+        star: false,
+        what: "the match indices are taken unsorted when a new commit index is looked for",
+        seen: "an audit: what a dead follower has is met first, and is of an older term",
+        edits: &[edit(
+            REPLICATION,
+            "        indices.sort_unstable_by(|a, b| b.cmp(a));
+",
+            "",
+        )],
+        tests: &[
+            "raft-protocol/paper::a_follower_that_died_within_an_old_tail",
+            "raft-protocol/paper::what_is_committed_is_what_a_quorum_has",
+        ],
+    },
 ];

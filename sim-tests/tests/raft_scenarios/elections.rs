@@ -131,3 +131,39 @@ async fn flapping_follower_disturbs_nobody() {
     })
     .await;
 }
+
+/// Two survivors whose connection to each other was broken, both ways, when their leader died: what
+/// they ask each other arrives as soon as the network lets it, and one of them leads within the
+/// election timeout that the death began. (Followers had no connection to each other until they had
+/// something to say, and the first request of each was lost with the attempt to say it.)
+#[madsim::test]
+async fn survivors_that_were_not_connected_elect_within_one_timeout() {
+    scenario(RaftOptions::of(3), |c| async move {
+        let options = raft::replica::Options::new(1, 1, Default::default());
+        let longest = options.tick * 2 * options.election_ticks;
+        // An attempt to connect is due at least so often; the request is repeated twice at the most.
+        let delay = Duration::from_millis(250) + options.tick * (2 * options.heartbeat_ticks);
+        for round in 0..5 {
+            let leader = c.wait_leader(&c.ids()).await;
+            c.agree(&command("before", round), LONG).await;
+            let rest = c.others(&[leader]);
+            for (a, b) in [(rest[0], rest[1]), (rest[1], rest[0])] {
+                c.nodes.cut(c.key(a), c.key(b));
+            }
+            millis(5000).await;
+            assert!(
+                c.leader_among(&c.ids()) == Some(leader),
+                "nothing disturbs it"
+            );
+            c.nodes.heal();
+            c.kill(leader);
+            let died = world::clock::now();
+            c.wait_leader(&rest).await;
+            let took = died.elapsed();
+            assert!(took <= longest + delay, "round {round}: {took:?}");
+            c.start(leader);
+        }
+        heal_and_settle(&c).await;
+    })
+    .await;
+}

@@ -421,11 +421,14 @@ impl Cluster {
         }
     }
 
-    /// Ticks a node until it campaigns.
+    /// Ticks a node until it campaigns; what it asks again until then is lost.
     pub fn campaign(&mut self, id: NodeId) {
         for _ in 0..2 * self.settings.election_ticks {
+            let sent = self.mail.len();
             let out = self.step(id, Input::Tick);
-            if out.role.is_some() || out.write.is_some() || !out.messages.is_empty() {
+            if asks_again(&out) {
+                self.mail.truncate(sent);
+            } else if out.role.is_some() || out.write.is_some() || !out.messages.is_empty() {
                 return;
             }
         }
@@ -447,6 +450,12 @@ impl Cluster {
         self.step(id, Input::Propose(vec![Payload::from(payload)]))
             .proposed
     }
+}
+
+/// Whether a node repeats, within its timeout, what it asked when it began to stand.
+pub fn asks_again(out: &Output) -> bool {
+    let again = |reason: &String| reason.ends_with("ask again");
+    out.reasons.iter().any(again)
 }
 
 impl Node {

@@ -102,7 +102,8 @@ impl Solo {
     pub fn campaign(&mut self) -> Output {
         for _ in 0..40 {
             let out = self.step(Input::Tick);
-            if !out.messages.is_empty() || out.write.is_some() {
+            let news = !out.messages.is_empty() || out.write.is_some();
+            if news && !super::asks_again(&out) {
                 return out;
             }
         }
@@ -184,6 +185,11 @@ impl Solo {
                 transfer: false,
             },
         )
+    }
+
+    pub fn pre_vote_granted(&mut self, from: NodeId, term: Term) -> Output {
+        let granted = true;
+        self.receive(from, Message::PreVoteReply { term, granted })
     }
 
     pub fn pre_vote(&mut self, from: NodeId, term: Term, last: (Index, Term)) -> Output {

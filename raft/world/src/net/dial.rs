@@ -25,6 +25,9 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from
 /// The most of it while a call waits.
 const CALL_BACKOFF: Duration = Duration::from_millis(100);
 
+/// The most of it on a link that is kept: a good deal less than an election takes.
+const KEPT_BACKOFF: Duration = Duration::from_millis(250);
+
 /// A connection that stood this long was a success: the next attempt is made at once.
 const STOOD: Duration = Duration::from_secs(1);
 
@@ -32,8 +35,9 @@ const STOOD: Duration = Duration::from_secs(1);
 const PING_TICKS: u32 = TICKS / 2;
 const DEAD_TICKS: u32 = TICKS;
 
-/// Ticks of idleness after which to ping.
-const IDLE_TICKS: u32 = 5 * TICKS;
+/// Ticks of idleness after which to ping; the second where the link is kept: that its connection is
+/// dead is to be known before it is needed.
+const IDLE_TICKS: (u32, u32) = (5 * TICKS, TICKS);
 
 /// Why there is no connection.
 enum Failure {
@@ -47,7 +51,7 @@ impl From<WireError> for Failure {
     }
 }
 
-/// Connects when there is something to send, until the link is no longer used.
+/// Connects when there is something to send, or always when the link is kept, until the link is no longer used.
 pub(super) async fn run(shared: Arc<Shared>) {
     let mut backoff = BACKOFF.0;
     let mut ended: Option<Instant> = None;
@@ -114,10 +118,14 @@ async fn wait(shared: &Shared, ended: Option<Instant>, backoff: Duration) -> boo
         if state.unused {
             return Poll::Ready(false);
         }
-        let pause = match (state.calls.is_empty(), state.wanted) {
-            (false, _) => backoff.min(CALL_BACKOFF),
-            (true, true) => backoff,
-            (true, false) => return Poll::Pending,
+        let pause = if !state.calls.is_empty() {
+            backoff.min(CALL_BACKOFF)
+        } else if state.kept {
+            backoff.min(KEPT_BACKOFF)
+        } else if state.wanted {
+            backoff
+        } else {
+            return Poll::Pending;
         };
         drop(state);
         let not_before = match ended {
@@ -412,7 +420,11 @@ impl Driving {
             (self.idle_ticks, self.silent_ticks) = (0, 0);
             return Ok(());
         }
-        if self.wire.spoke || !self.shared.lock().calls.is_empty() {
+        let (asked, kept) = {
+            let state = self.shared.lock();
+            (!state.calls.is_empty(), state.kept)
+        };
+        if self.wire.spoke || asked {
             self.silent_ticks += 1;
             if self.silent_ticks > DEAD_TICKS {
                 return Err(WireError::Silent(self.shared.limits.idle_limit));
@@ -422,7 +434,8 @@ impl Driving {
             }
         } else {
             self.idle_ticks += 1;
-            if self.idle_ticks >= IDLE_TICKS {
+            let due = if kept { IDLE_TICKS.1 } else { IDLE_TICKS.0 };
+            if self.idle_ticks >= due {
                 self.wire.put_sign(Kind::Ping);
             }
         }

@@ -19,11 +19,11 @@ pub type CheckHello = Arc<dyn Fn(&Hello) -> Result<(), String> + Send + Sync>;
 /// What an answered call gets.
 pub(super) type Answer = Result<Bytes, CallError>;
 
-/// An outgoing connection that is made on demand and made again, resolving the host name afresh,
-/// after it broke. Cheap to clone; concurrent calls are multiplexed.
+/// An outgoing connection that is made on demand (or kept: [`Link::keep`]) and made again, resolving
+/// the host name afresh, after it broke. Cheap to clone; concurrent calls are multiplexed.
 ///
 /// Failed attempts to connect are spaced by 50 ms, doubling to 1 s; while a call waits, by at most
-/// 100 ms. Must be used inside a runtime; the background task starts at the first use and ends
+/// 100 ms, and on a kept link by at most 250 ms. Must be used inside a runtime; the background task starts at the first use and ends
 /// when the last clone is dropped.
 #[derive(Clone)]
 pub struct Link {
@@ -68,6 +68,8 @@ pub(super) struct State {
     pub(super) connection: u64,
     /// Mail was offered while there was no connection.
     pub(super) wanted: bool,
+    /// A connection is wanted all the time.
+    pub(super) kept: bool,
     /// Calls in `queue`, cancelled ones included.
     started: bool,
     pub(super) unused: bool,
@@ -314,6 +316,16 @@ impl Link {
             Err(_) => {
                 Err(shared.not_sent(format!("not connected or not writable for {deadline:?}")))
             }
+        }
+    }
+
+    /// From now on the connection is made without waiting for something to send, made again whenever
+    /// it broke, and tried while nothing is said: mail then does not get lost for want of one. To be
+    /// called inside a runtime.
+    pub fn keep(&self) {
+        let mut state = self.shared().lock();
+        if !std::mem::replace(&mut state.kept, true) {
+            self.rouse(&mut state);
         }
     }
 

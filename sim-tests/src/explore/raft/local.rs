@@ -35,6 +35,8 @@ pub enum Event {
     Stand,
     /// The election timeout passes; the node asks for pre-votes.
     Timeout,
+    /// A candidate asks again for the votes that it was not given.
+    Again,
     /// A leader's heartbeat is due.
     Beat,
     /// A client's command.
@@ -161,6 +163,9 @@ impl Local {
             }
             Event::Timeout => self.status().term < u64::from(bound.terms) && self.time_out(effect),
             Event::Stand => self.status().term < u64::from(bound.terms) && self.stand(id, effect),
+            Event::Again => {
+                self.status().role == Role::Candidate && self.input(Input::Tick, effect)
+            }
             Event::Beat => self.leads() && self.input(Input::Tick, effect),
             Event::Propose => {
                 // Entries are told apart by term and index: two leaders of one term would be
@@ -273,6 +278,10 @@ impl Local {
         }
     }
 
+    fn stands(&self) -> bool {
+        matches!(self.status().role, Role::PreCandidate | Role::Candidate)
+    }
+
     /// A leader hears of no quorum for an election timeout. Its heartbeats are lost.
     fn depose(&mut self, effect: &mut Effect) {
         let said = effect.sends.len();
@@ -286,6 +295,12 @@ impl Local {
 
     /// Ticks until it asks for pre-votes; false when it does not come to that.
     fn time_out(&mut self, effect: &mut Effect) -> bool {
+        if self.stands() {
+            // Within the timeout it asks again: `Event::Again`.
+            let said = effect.sends.len();
+            self.input(Input::Tick, effect);
+            effect.sends.truncate(said);
+        }
         self.depose(effect);
         for _ in 0..2 * ELECTION_TICKS {
             let said = effect.sends.len();

@@ -2,7 +2,7 @@
 //!
 //! **What runs** is the core of production (`raft_protocol::Core`), a copy per state, and around
 //! each a disk that has what was written and reported, and the writes before that. Everything a
-//! cluster does to it happens, in every order: a node stands for election; a message arrives, late,
+//! cluster does to it happens, in every order: a node stands for election, and asks again; a message arrives, late,
 //! again, or never; a command or a read comes from a client; a heartbeat is due; a write reaches the
 //! disk, at once or after other things happened; a node crashes, loses what is not on its disk, and
 //! starts again.
@@ -27,6 +27,8 @@
 //! - Pre-votes, unless `pre_votes` is set. They promise nothing; here everybody may stand at any
 //!   time, which is more than can happen. (With them, of two that ask at once one always comes
 //!   first, as within the shortest time.)
+//! - Pre-votes asked for again within a timeout: they promise nothing, and the next timeout asks the
+//!   same. (A candidate's requests are repeated.)
 //! - Answers nobody waits for any more (`Local::is_deaf_to`), and numbers that only count
 //!   (`Core::canonical`).
 //! - The other nodes' turn to stand first: until somebody does, the nodes differ in name alone.

@@ -67,7 +67,7 @@ impl Raft {
         } else {
             Event::Stand
         };
-        let mut events = vec![Event::Persist, stand];
+        let mut events = vec![Event::Persist, stand, Event::Again];
         let limited = [
             (Event::Propose, bound.entries),
             (Event::Read, bound.reads),

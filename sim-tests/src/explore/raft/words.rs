@@ -9,6 +9,7 @@ pub fn event(event: &Event) -> &'static str {
         Event::Persist => "its oldest write is on disk, and it is told",
         Event::Stand => "election timeout; the others would vote for it",
         Event::Timeout => "election timeout",
+        Event::Again => "no answer: it asks again",
         Event::Beat => "a heartbeat is due",
         Event::Propose => "a client's command",
         Event::Read => "a client's read",
