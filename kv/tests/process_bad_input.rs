@@ -270,8 +270,9 @@ fn a_foreign_directory_is_refused() {
 
     // Members are those of the birth: one missing, one too many, another number.
     let addresses = &small.members.addresses;
+    let stranger = "127.0.0.1:1".to_owned();
     let named = |ids: &[usize]| {
-        let peer = |id: &usize| format!("{id}={}", addresses.get(id - 1).unwrap_or(&at));
+        let peer = |id: &usize| format!("{id}={}", addresses.get(id - 1).unwrap_or(&stranger));
         ids.iter().map(peer).collect::<Vec<_>>().join(",")
     };
     for ids in [&[1, 3][..], &[1, 2, 3, 4], &[1, 4, 3]] {
