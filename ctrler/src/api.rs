@@ -28,6 +28,13 @@ pub enum Request {
     Status,
     /// Closes a session: it may be forgotten first.
     Close(u64),
+    /// The configuration to which a group may go at once; see [`crate::history::next_for`].
+    Next {
+        /// The group.
+        group: GroupId,
+        /// The configuration it is in.
+        after: ConfigNum,
+    },
 }
 
 /// A change of the controllers' state.

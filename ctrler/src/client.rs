@@ -63,6 +63,22 @@ impl Client {
         }
     }
 
+    /// The configuration to which a group in `after` may go at once: the next one, or the last of a
+    /// run that changes nothing for it. `Invalid` when there is none yet.
+    pub async fn next(
+        &self,
+        group: GroupId,
+        after: ConfigNum,
+        deadline: Duration,
+    ) -> Result<Config, ClientError> {
+        match self.read(Request::Next { group, after }, deadline).await? {
+            Response::Config(config) => Ok(config),
+            // Controllers of a build that does not know the request.
+            Response::Malformed(_) => self.query(Some(after + 1), deadline).await,
+            other => Err(unexpected(other)),
+        }
+    }
+
     /// Cluster id, number of shards, latest number.
     pub async fn cluster(&self, deadline: Duration) -> Result<(u128, u32, ConfigNum), ClientError> {
         match self.read(Request::Cluster, deadline).await? {

@@ -50,6 +50,29 @@ pub struct Config {
     pub pins: BTreeSet<ShardId>,
 }
 
+/// For each shard: whether a group owns it, and whether it holds it. Configurations in a row in
+/// which these are the same change nothing for the group.
+pub fn share<'a>(
+    owners: &'a [Option<GroupId>],
+    holders: &'a [Option<GroupId>],
+    group: GroupId,
+) -> impl Iterator<Item = (bool, bool)> + 'a {
+    let group = Some(group);
+    let pairs = owners.iter().zip(holders);
+    pairs.map(move |(owner, holder)| (*owner == group, *holder == group))
+}
+
+/// Where a group in configuration `after` may go at once, by the whole list of configurations (the
+/// one of number `n` at place `n`); `None` when there is none behind it. The controllers' answer to
+/// [`crate::api::Request::Next`] is the same, or an earlier one of the run.
+pub fn next_of(configs: &[Config], after: ConfigNum, group: GroupId) -> Option<&Config> {
+    let share = |c: &Config| share(&c.shards, &c.holders, group).collect::<Vec<_>>();
+    let behind = configs.get(after as usize + 1..)?;
+    let now = share(configs.get(after as usize)?);
+    let same = behind.iter().take_while(|c| share(c) == now);
+    same.last().or(behind.first())
+}
+
 /// What the controllers know of a group besides configurations; kept after it left.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {

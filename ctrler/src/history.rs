@@ -18,6 +18,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// Configurations whose number is a multiple of this are stored whole.
 pub const FULL_EVERY: ConfigNum = 64;
+/// Most configurations that [`next_for`] looks at.
+pub const MAX_RUN: u64 = 1024;
+/// Most owners of shards that it looks at: it takes a few milliseconds at most.
+const RUN_OWNERS: u64 = 1 << 20;
 
 /// A configuration without the groups' addresses.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -110,17 +114,49 @@ pub fn get(rows: &Rows, num: ConfigNum) -> Result<Version, StoreError> {
     let base = num - num % FULL_EVERY;
     let mut version = Version::default();
     for num in base..=num {
-        let key = config_key(num);
-        let row: Row = decode(
-            &rows
-                .get(&key)?
-                .ok_or_else(|| damaged("configuration", num, "is missing"))?,
-        )
-        .ok_or_else(|| damaged("configuration", num, "does not decode"))?;
-        apply(&mut version, num, row)
-            .ok_or_else(|| damaged("configuration", num, "contradicts itself"))?;
+        step(rows, &mut version, num)?;
     }
     Ok(version)
+}
+
+/// The configuration to which a group in `after` may go at once: the last of those behind it that
+/// change nothing for the group (it owns and holds the same shards in all of them), or the next one
+/// when that changes something already. Looks at [`MAX_RUN`] configurations at most, fewer when
+/// there are many shards. `after` is below `latest`.
+pub fn next_for(
+    rows: &Rows,
+    latest: ConfigNum,
+    after: ConfigNum,
+    group: GroupId,
+) -> Result<Version, StoreError> {
+    let mut version = get(rows, after)?;
+    let share = |v: &Version| -> Vec<(bool, bool)> {
+        crate::config::share(&v.shards, &v.holders, group).collect()
+    };
+    let now = share(&version);
+    let most = (RUN_OWNERS / now.len().max(1) as u64).min(MAX_RUN);
+    step(rows, &mut version, after + 1)?;
+    if share(&version) != now {
+        return Ok(version);
+    }
+    let mut last = version.clone();
+    for num in after + 2..=latest.min(after + most) {
+        step(rows, &mut version, num)?;
+        if share(&version) != now {
+            break;
+        }
+        last.clone_from(&version);
+    }
+    Ok(last)
+}
+
+/// Turns the version before into that of `num`, which exists.
+fn step(rows: &Rows, version: &mut Version, num: ConfigNum) -> Result<(), StoreError> {
+    let damaged = |reason| damaged("configuration", num, reason);
+    let row = rows.get(&config_key(num))?;
+    let row = row.ok_or_else(|| damaged("is missing"))?;
+    let row = decode(&row).ok_or_else(|| damaged("does not decode"))?;
+    apply(version, num, row).ok_or_else(|| damaged("contradicts itself"))
 }
 
 /// Adds the groups' addresses.

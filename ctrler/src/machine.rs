@@ -193,6 +193,14 @@ impl Machine for Controller {
             Request::Query(Some(num)) => {
                 Response::Config(history::expand(rows, &history::get(rows, num)?)?)
             }
+            Request::Next { after, .. } if after >= latest => Response::Invalid(format!(
+                "configuration {} does not exist yet: the latest is {latest}",
+                after.saturating_add(1)
+            )),
+            Request::Next { group, after } => {
+                let next = history::next_for(rows, latest, after, group)?;
+                Response::Config(history::expand(rows, &next)?)
+            }
             Request::Record(group) => Response::Record(self.records.get(&group).cloned()),
             Request::Records => Response::Records(self.records.clone()),
             Request::Cluster => Response::Cluster {

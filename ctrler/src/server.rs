@@ -172,7 +172,7 @@ impl Port {
     async fn serve(&self, request: Request, body: Bytes, deadline: Duration) -> Bytes {
         match request {
             Request::Status => response(&Response::Status(self.replica.status())),
-            Request::Query(Some(_)) => {
+            Request::Query(Some(_)) | Request::Next { .. } => {
                 // A configuration that exists never changes: whoever has it may answer.
                 match self.replica.inspect(body.clone()).await {
                     Ok(reply) if is_config(&reply) => reply,

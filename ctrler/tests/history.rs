@@ -1,9 +1,10 @@
 //! The history: what was stored comes back, and stays small.
 
 mod common;
-use common::{House, group};
-use ctrler::api::Change;
-use ctrler::config::GroupId;
+use common::{House, group, join};
+use ctrler::api::{Change, Request, Response};
+use ctrler::config::{Config, GroupId, next_of};
+use ctrler::history::MAX_RUN;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A small generator of its own, so that a failure repeats.
@@ -85,6 +86,70 @@ fn every_configuration_comes_back_as_it_was() {
             }
         }
     }
+}
+
+/// A group is sent past what changes nothing for it, never past what does, and no further than one
+/// answer looks.
+#[test]
+fn a_group_goes_past_configurations_that_change_nothing_for_it() {
+    for seed in 0..4 {
+        let mut draw = Draw(100 + seed);
+        let shards = [1, 4, 10, 50][seed as usize];
+        let mut house = House::new(shards as u32);
+        let mut members = BTreeSet::new();
+        for _ in 0..150 {
+            let change = draw.change(&members, shards, 12);
+            house.done(change);
+            members = house.config(None).groups.keys().copied().collect();
+        }
+        let latest = house.config(None).num;
+        let all: Vec<Config> = (0..=latest).map(|num| house.config(Some(num))).collect();
+        let mut longest = 0;
+        for group in 1..=13 {
+            for after in 0..latest {
+                let next = house.read(&Request::Next { group, after });
+                let expected = next_of(&all, after, group).cloned().map(Response::Config);
+                assert_eq!(Some(next), expected, "seed {seed}, group {group}, {after}");
+                let expected = next_of(&all, after, group).map_or(0, |config| config.num - after);
+                longest = longest.max(expected);
+            }
+        }
+        // Group 13 is none that was ever drawn.
+        assert_eq!(longest, latest, "seed {seed}");
+        let after = latest;
+        let none = house.read(&Request::Next { group: 1, after });
+        assert!(matches!(none, Response::Invalid(_)), "{none:?}");
+    }
+}
+
+/// By the word of one answer after the other, a group that was never heard of comes to the newest of
+/// ten thousand configurations in ten steps.
+#[test]
+fn ten_thousand_configurations_are_ten_answers() {
+    let mut house = House::new(10);
+    house.done(join(&[1, 2]));
+    while house.config(None).num < 10_000 {
+        let pair = house.config(None).num;
+        house.done(Change::Move(0, 1 + pair % 2));
+    }
+    let (mut after, mut answers) = (0, 0);
+    while after < 10_000 {
+        match house.read(&Request::Next { group: 3, after }) {
+            Response::Config(config) => {
+                assert!(config.num > after && config.num <= after + MAX_RUN);
+                after = config.num;
+            }
+            other => panic!("{other:?}"),
+        }
+        answers += 1;
+    }
+    assert_eq!(answers, 10);
+    // Group 2 loses or gets shard 0 in each.
+    let next = house.read(&Request::Next { group: 2, after: 5 });
+    assert!(
+        matches!(&next, Response::Config(config) if config.num == 6),
+        "{next:?}"
+    );
 }
 
 /// The largest number of shards, ten thousand configurations of a busy life among hundreds of

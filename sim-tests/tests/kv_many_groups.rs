@@ -189,6 +189,35 @@ async fn snapshot() {
     cluster.nodes.finish().await;
 }
 
+/// A group that joins late is not slowed by what happened before it came: it goes past it in one
+/// entry of its log. So does a member group that the later moves do not concern.
+#[madsim::test]
+async fn a_group_that_joins_late_skips_what_does_not_concern_it() {
+    let cluster = three_groups().await;
+    let c = cluster.clone();
+    cluster
+        .nodes
+        .run(async move {
+            c.join(&[2]).await;
+            for round in 0..30 {
+                c.move_shard(0, 1 + round % 2).await;
+            }
+            c.settled().await;
+            let mut model = Model::fill(c.client(), 20, 0).await;
+            let num = c.join(&[3]).await;
+            c.settled().await;
+            model.check_and_append("x").await;
+            let status = c.replica(3, 1).await.expect("answers");
+            assert!(
+                num > 30 && status.applied < 25,
+                "configuration {num} after {} entries",
+                status.applied
+            );
+        })
+        .await;
+    cluster.nodes.finish().await;
+}
+
 /// Servers that were down through several configurations catch up.
 #[madsim::test]
 async fn miss_change() {

@@ -82,6 +82,34 @@ pub enum Command {
         /// The copy.
         incarnation: ConfigNum,
     },
+    /// The last of several configurations that change nothing for this group.
+    Skip(Skip),
+}
+
+/// Configurations behind `from`, up to `to`, in all of which this group owns and holds the same
+/// shards as in `from`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Skip {
+    /// The configuration the group is in.
+    pub from: ConfigNum,
+    /// The last of them.
+    pub to: ConfigNum,
+    /// Owners of all shards in the last.
+    pub owners: Vec<Run>,
+    /// Holders of all shards in the last.
+    pub holders: Vec<Run>,
+}
+
+impl Skip {
+    /// To a configuration.
+    pub fn new(from: ConfigNum, config: &Config) -> Skip {
+        Skip {
+            from,
+            to: config.num,
+            owners: super::state::to_runs(&config.shards),
+            holders: super::state::to_runs(&config.holders),
+        }
+    }
 }
 
 /// What of a configuration concerns a group.

@@ -350,6 +350,7 @@ impl Machine for KvMachine {
             Command::Birth { id } => self.birth(rows, id)?,
             Command::Level { level } => self.level(rows, level)?,
             Command::Enter(enter) => self.enter(rows, at, &enter)?,
+            Command::Skip(skip) => self.skip(rows, at, &skip)?,
             Command::Freeze { shard, num } => self.freeze(rows, at, shard, num)?,
             Command::Install {
                 shard,

@@ -1,9 +1,9 @@
-//! Shards on the move: configurations entered, shards frozen, installed, released and swept. Every
+//! Shards on the move: configurations entered or skipped, shards frozen, installed, released and swept. Every
 //! command here names the configuration it belongs to, and one that comes late changes nothing.
 
 use super::chunk::{self, Chunk};
-use super::command::{Ack, Enter};
-use super::state::{Counters, Cursor, Dead, Layout, Row, ShardRow, from_runs};
+use super::command::{Ack, Enter, Skip};
+use super::state::{Counters, Cursor, Dead, Layout, Row, Run, ShardRow, from_runs};
 use super::{KvMachine, Shard, keys};
 use crate::api::ShardState;
 use bytes::Bytes;
@@ -58,13 +58,10 @@ impl KvMachine {
             world::mark!("config: entering is refused, something is owed");
             return refused(format!("configuration {} is not settled", self.meta.config));
         }
-        let Some(owners) = from_runs(&enter.owners) else {
-            return refused("too many shards");
+        let owners = match self.all_shards(&enter.owners) {
+            Ok(owners) => owners,
+            Err(reason) => return refused(reason),
         };
-        let total = self.layout.owners.len();
-        if !SHARDS.contains(&(owners.len() as u32)) || (total > 0 && total != owners.len()) {
-            return refused(format!("{} shards, where {total} were", owners.len()));
-        }
         let births: BTreeMap<GroupId, u128> = enter.births.iter().copied().collect();
         if !self.dead.is_empty() {
             world::mark!("config: entered while a copy given away is not swept yet");
@@ -83,16 +80,85 @@ impl KvMachine {
         let holders = holders
             .map(|(s, owner)| owner.or(old.get(s).copied().flatten()))
             .collect();
-        self.layout = Layout { owners, holders };
-        rows.put(keys::LAYOUT, &self.layout.to_row())?;
-        self.meta.config = enter.num;
-        self.put_meta(rows)?;
+        self.put_config(rows, enter.num, Layout { owners, holders })?;
         let fields = [("config", enter.num), ("index", at.index)];
         observe(self.site, "enter", &fields);
         for (shard, change) in changes {
             self.change(rows, at, shard, change)?;
         }
         Ok(Ack::Done)
+    }
+
+    /// Goes past configurations that change nothing here. That they do not is the controllers'
+    /// word; that this group is where they think it is, and that the last of them gives it what its
+    /// rows say it has, is looked at.
+    pub(super) fn skip(&mut self, rows: &mut Rows, at: At, skip: &Skip) -> Result<Ack, StoreError> {
+        if self.meta.birth.is_none() {
+            return refused("not born");
+        }
+        if skip.from != self.meta.config || skip.to <= skip.from {
+            world::mark!("config: a repeated or late skip is refused");
+            return refused(format!(
+                "in {}, not between {} and {}",
+                self.meta.config, skip.from, skip.to
+            ));
+        }
+        if !self.settled() {
+            world::mark!("config: a skip is refused, something is owed");
+            return refused(format!("configuration {} is not settled", self.meta.config));
+        }
+        let owners = self.all_shards(&skip.owners);
+        let (owners, holders) = match (owners, self.all_shards(&skip.holders)) {
+            (Ok(owners), Ok(holders)) if owners.len() == holders.len() => (owners, holders),
+            (Ok(_), Ok(_)) => return refused("as many holders as owners are expected"),
+            (Err(reason), _) | (_, Err(reason)) => return refused(reason),
+        };
+        let share = ctrler::config::share(&owners, &holders, self.group);
+        for (shard, share) in (0..).zip(share) {
+            let state = self.shards.get(&shard).map(|here| here.row.state);
+            let expected = match share {
+                (true, true) => Some(ShardState::Serving),
+                (false, true) => Some(ShardState::Held),
+                _ => None,
+            };
+            if state != expected || share == (true, false) {
+                return refused(format!(
+                    "shard {shard}: it is {state:?} here, and {expected:?} in {}",
+                    skip.to
+                ));
+            }
+        }
+        world::mark!("config: some that change nothing here are skipped");
+        self.put_config(rows, skip.to, Layout { owners, holders })?;
+        let fields = [
+            ("config", skip.to),
+            ("index", at.index),
+            ("from", skip.from),
+        ];
+        observe(self.site, "skip", &fields);
+        Ok(Ack::Done)
+    }
+
+    /// A group for each shard, of as many shards as there were.
+    fn all_shards(&self, runs: &[Run]) -> Result<Vec<Option<GroupId>>, String> {
+        let groups = from_runs(runs).ok_or("too many shards")?;
+        let total = self.layout.owners.len();
+        if !SHARDS.contains(&(groups.len() as u32)) || (total > 0 && total != groups.len()) {
+            return Err(format!("{} shards, where {total} were", groups.len()));
+        }
+        Ok(groups)
+    }
+
+    fn put_config(
+        &mut self,
+        rows: &mut Rows,
+        num: ConfigNum,
+        layout: Layout,
+    ) -> Result<(), StoreError> {
+        self.layout = layout;
+        rows.put(keys::LAYOUT, &self.layout.to_row())?;
+        self.meta.config = num;
+        self.put_meta(rows)
     }
 
     fn judge(

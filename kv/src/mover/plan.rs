@@ -2,10 +2,10 @@
 //! mover and in the tests' model.
 
 use super::wire::{Answer, Ask, Party, What};
-use crate::machine::command::Command;
+use crate::machine::command::{Command, Enter, Skip};
 use crate::machine::query::{Agenda, Pulled, Query};
 use crate::machine::state::Cursor;
-use ctrler::config::{ConfigNum, GroupId, Record, ShardId};
+use ctrler::config::{Config, ConfigNum, GroupId, Record, ShardId};
 use std::collections::BTreeMap;
 
 /// Shards fetched at once from one group.
@@ -108,6 +108,16 @@ pub fn plan(agenda: &Agenda) -> Vec<Errand> {
     errands.sort();
     errands.dedup();
     errands
+}
+
+/// What a group in configuration `after` does with the controllers' answer to
+/// [`ctrler::api::Request::Next`]; nothing when it is not behind `after`.
+pub fn entering(after: ConfigNum, next: &Config) -> Option<Command> {
+    match next.num.checked_sub(after) {
+        None | Some(0) => None,
+        Some(1) => Some(Command::Enter(Enter::new(next))),
+        Some(_) => Some(Command::Skip(Skip::new(after, next))),
+    }
 }
 
 /// Where to go on with a shard; `None` when it is not arriving in this configuration (any more).

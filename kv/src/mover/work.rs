@@ -4,7 +4,7 @@ use super::Mover;
 use super::peers::bounded;
 use super::plan::{self, Errand};
 use super::wire::{Answer, Party, What};
-use crate::machine::command::{Ack, Command, Enter};
+use crate::machine::command::{Ack, Command};
 use crate::machine::state::Cursor;
 use ctrler::client::ClientError;
 use ctrler::config::{ConfigNum, GroupId, ShardId};
@@ -116,28 +116,23 @@ impl Work {
     async fn next(&self, after: ConfigNum) {
         loop {
             if self.recorded().await {
-                match self.mover.ctrlers.query(Some(after + 1), CONTROL).await {
-                    Ok(config) if config.num == after + 1 => {
-                        match self.propose(Command::Enter(Enter::new(&config))).await {
-                            Ok(Ack::Done) => {
-                                info!(group = self.mover.group, config = config.num, "entered");
-                                return;
-                            }
-                            // Entered by an earlier attempt; the agenda says what is next.
-                            Ok(Ack::Refused(reason)) => {
-                                warn!(
-                                    group = self.mover.group,
-                                    config = config.num,
-                                    reason,
-                                    "not entered"
-                                );
-                                sleep(PAUSE.1).await;
-                            }
-                            Err(_) => {}
+                let group = self.mover.group;
+                // An error is "no such configuration yet" among others.
+                if let Ok(config) = self.mover.ctrlers.next(group, after, CONTROL).await
+                    && let Some(command) = plan::entering(after, &config)
+                {
+                    match self.propose(command).await {
+                        Ok(Ack::Done) => {
+                            info!(group, after, config = config.num, "entered");
+                            return;
                         }
+                        // Entered by an earlier attempt; the agenda says what is next.
+                        Ok(Ack::Refused(reason)) => {
+                            warn!(group, config = config.num, reason, "not entered");
+                            sleep(PAUSE.1).await;
+                        }
+                        Err(_) => {}
                     }
-                    // "No such configuration yet" among others.
-                    Ok(_) | Err(_) => {}
                 }
             }
             tokio::select! {

@@ -4,7 +4,7 @@
 use super::operations::{append, cas, delete, put};
 use kv::api::{Outcome, Request, Response};
 use kv::machine::chunk::{Chunk, Piece};
-use kv::machine::command::{Ack, Command, Enter};
+use kv::machine::command::{Ack, Command, Enter, Skip};
 use kv::machine::state::{Counters, Cursor, Dead, Layout, Meta, Row, Run, ShardRow};
 use kv::mover::wire::{Answer, Ask, Party, What};
 use raft::session::{Refusal, Seq};
@@ -57,6 +57,7 @@ fn golden_commands() {
             owner: None,
         },
     ];
+    let run = |shards, owner| Run { shards, owner };
     let commands = [
         (Command::Birth { id: 258 }, "008202"),
         (Command::Level { level: 2 }, "0102"),
@@ -97,6 +98,15 @@ fn golden_commands() {
                 incarnation: 4,
             },
             "090904",
+        ),
+        (
+            Command::Skip(Skip {
+                from: 4,
+                to: 300,
+                owners: vec![run(2, None)],
+                holders: vec![run(1, Some(1)), run(1, None)],
+            }),
+            "0a 04 ac02 01 0200 02 01 01 01 01 00",
         ),
     ];
     for (command, golden) in commands {

@@ -3,10 +3,10 @@
 use super::client::Client;
 use super::group::Rng;
 use super::steps::{ack, fill, get, key, open, put, run, state, two_groups};
-use super::world::Msg;
+use super::world::{Msg, World};
 use bytes::Bytes;
 use kv::api::{Response, ShardState};
-use kv::machine::command::{Ack, Command, Enter};
+use kv::machine::command::{Ack, Command, Enter, Skip};
 use kv::machine::query::{Pulled, Query};
 use kv::machine::state::Cursor;
 use kv::mover::plan::{self, Errand, Step};
@@ -19,8 +19,7 @@ fn configurations_are_entered_one_by_one_and_settled() {
     let mut world = two_groups(&[Some(1)]);
     world.configure(&[Some(2)], &[1, 2]);
     world.configure(&[Some(1)], &[1, 2]);
-    let enter =
-        |world: &super::world::World, num: usize| Command::Enter(Enter::new(&world.configs[num]));
+    let enter = |world: &World, num: usize| Command::Enter(Enter::new(&world.configs[num]));
     let skip = enter(&world, 3);
     assert!(matches!(ack(&mut world, 1, &skip), Ack::Refused(_)));
     let again = enter(&world, 1);
@@ -33,6 +32,43 @@ fn configurations_are_entered_one_by_one_and_settled() {
     );
     world.finish();
     assert_eq!(state(&world, 1, 0), ShardState::Serving);
+}
+
+/// Configurations that change nothing for a group are entered at once, the last of them; but only
+/// from the configuration that the command names, when nothing is owed, and when the last one gives
+/// the group what it has.
+#[test]
+fn what_changes_nothing_for_a_group_is_skipped() {
+    let (one, two, three) = (Some(1), Some(2), Some(3));
+    let mut world = two_groups(&[one, two]);
+    world.configure(&[one, three], &[1, 2, 3]);
+    world.configure(&[one, two], &[1, 2, 3]);
+    world.configure(&[two, one], &[1, 2, 3]);
+    world.configure(&[two, three], &[1, 2, 3]);
+    world.configure(&[two, one], &[1, 2, 3]);
+    let skip = |world: &World, from, to: usize| Command::Skip(Skip::new(from, &world.configs[to]));
+    for (from, to) in [(2, 3), (0, 3), (1, 1), (1, 0)] {
+        let stray = skip(&world, from, to);
+        assert!(
+            matches!(ack(&mut world, 1, &stray), Ack::Refused(_)),
+            "{from} to {to}"
+        );
+    }
+    let (lost, got) = (skip(&world, 1, 4), skip(&world, 1, 5));
+    assert!(matches!(ack(&mut world, 1, &lost), Ack::Refused(_)));
+    assert!(matches!(ack(&mut world, 1, &got), Ack::Refused(_)));
+    let past = skip(&world, 1, 3);
+    assert_eq!(ack(&mut world, 1, &past), Ack::Done);
+    assert_eq!(world.groups[&1].agenda().config, 3);
+    assert!(matches!(ack(&mut world, 1, &past), Ack::Refused(_)), "late");
+    let next = Command::Enter(Enter::new(&world.configs[4]));
+    assert_eq!(ack(&mut world, 1, &next), Ack::Done);
+    // Shard 0 is owed to group 2, shard 1 comes from it.
+    let owing = skip(&world, 4, 6);
+    assert!(matches!(ack(&mut world, 1, &owing), Ack::Refused(_)));
+    world.finish();
+    assert_eq!(state(&world, 2, 0), ShardState::Serving);
+    assert_eq!(state(&world, 1, 1), ShardState::Serving);
 }
 
 /// The receiver of a shard leaves, hands over and is shut down before the giver heard of anything:

@@ -160,6 +160,14 @@ impl Walk {
                     self.world.errand(id, &errand);
                 }
             }
+            // Whoever gets no answer asks the controllers.
+            let newest = self.world.configs.last().expect("never empty");
+            for client in &mut self.clients {
+                if self.world.groups[&client.target].down {
+                    let owner = newest.shards[client.shard as usize];
+                    client.target = owner.unwrap_or(client.target);
+                }
+            }
             let msgs: Vec<Msg> = self.clients.iter().flat_map(Client::resend).collect();
             self.world.flying.extend(msgs);
         }
@@ -169,7 +177,15 @@ impl Walk {
             .values()
             .map(|g| (g.id, g.down, g.agenda()))
             .collect();
-        Err(format!("the end is not reached: {stuck:#?}"))
+        let clients: Vec<_> = self
+            .clients
+            .iter()
+            .map(|c| (c.number, c.session, c.acked, c.made, c.target))
+            .collect();
+        let records = &self.world.records;
+        Err(format!(
+            "the end is not reached: {stuck:?}, {records:?}, {clients:?}"
+        ))
     }
 
     fn check_end(&mut self) -> Result<(), String> {

@@ -3,9 +3,9 @@
 
 use super::group::{Group, Rng};
 use bytes::Bytes;
-use ctrler::config::{Config, GroupId, Record, ShardId};
+use ctrler::config::{Config, GroupId, Record, ShardId, next_of};
 use kv::api::{Request, Response};
-use kv::machine::command::{Ack, Command, Enter};
+use kv::machine::command::{Ack, Command};
 use kv::mover::plan::{self, Errand, Step};
 use kv::mover::wire::{Answer, Ask, Party, What};
 use std::collections::BTreeMap;
@@ -160,11 +160,15 @@ impl World {
             Errand::Birth => unreachable!("groups of the model are born"),
             Errand::Next { after } => {
                 let known = self.records.contains_key(&id);
-                if let Some(config) = self.configs.get(*after as usize + 1)
+                // Half of the controllers know what a group may skip.
+                let next = match self.rng.next() % 2 {
+                    0 => next_of(&self.configs, *after, id),
+                    _ => self.configs.get(*after as usize + 1),
+                };
+                if let Some(command) = next.and_then(|config| plan::entering(*after, config))
                     && known
                 {
-                    let enter = Command::Enter(Enter::new(config));
-                    self.flying.push(Msg::Command(id, enter));
+                    self.flying.push(Msg::Command(id, command));
                 }
             }
             Errand::Report { through, holds } => {
@@ -371,6 +375,7 @@ impl World {
 pub fn name(command: &Command) -> String {
     match command {
         Command::Enter(enter) => format!("Enter {}", enter.num),
+        Command::Skip(skip) => format!("Skip {}..={}", skip.from + 1, skip.to),
         Command::Install {
             shard, num, chunk, ..
         } => {

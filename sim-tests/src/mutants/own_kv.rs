@@ -227,4 +227,47 @@ pub(super) const MUTANTS: &[Mutant] = &[
         ],
         tests: &["kv/shards::"],
     },
+    Mutant {
+        id: "X57",
+        star: false,
+        what: "configurations are skipped while something is owed in the present one",
+        seen: "a group enters a configuration when it owes nothing of the one before",
+        edits: &[edit(
+            MOVES,
+            "        if !self.settled() {
+            world::mark!(\"config: a skip is refused, something is owed\");",
+            "        if false {
+            world::mark!(\"config: a skip is refused, something is owed\");",
+        )],
+        tests: &["kv/shards::rules"],
+    },
+    Mutant {
+        id: "X58",
+        star: false,
+        what: "a late skip is taken in whatever configuration the group is",
+        seen: "every command of a move names the configuration it belongs to",
+        edits: &[edit(
+            MOVES,
+            "if skip.from != self.meta.config || skip.to <= skip.from {",
+            "if skip.to <= self.meta.config {",
+        )],
+        tests: &["kv/shards::rules"],
+    },
+    Mutant {
+        id: "X59",
+        star: true,
+        what: "a group is sent past configurations that give it a shard and take it away again",
+        seen: "whoever gives a shard in one of them waits for ever",
+        edits: &[edit(
+            "ctrler/src/history.rs",
+            "        if share(&version) != now {
+            break;
+        }
+        last.clone_from(&version);",
+            "        if share(&version) == now {
+            last.clone_from(&version);
+        }",
+        )],
+        tests: &["ctrler/history::a_group_goes_past"],
+    },
 ];

@@ -134,10 +134,14 @@ pub(super) const MUTANTS: &[Mutant] = &[
             ),
             edit(
                 "kv/src/mover/work.rs",
-                "match self.mover.ctrlers.query(Some(after + 1), CONTROL).await {
-                    Ok(config) if config.num == after + 1 => {",
-                "match self.mover.ctrlers.query(None, CONTROL).await {
-                    Ok(config) if config.num > after => {",
+                "self.mover.ctrlers.next(group, after, CONTROL).await",
+                "self.mover.ctrlers.query(None, CONTROL).await",
+            ),
+            edit(
+                "kv/src/mover/plan.rs",
+                "        Some(1) => Some(Command::Enter(Enter::new(next))),
+        Some(_) => Some(Command::Skip(Skip::new(after, next))),",
+                "        Some(_) => Some(Command::Enter(Enter::new(next))),",
             ),
         ],
         tests: &["kv/shards::rules::configurations_are_entered"],

@@ -54,6 +54,7 @@ pub fn install() {
                 owners.served(event, applied, "a read");
             }
             "enter" => owners.entered(event),
+            "skip" => owners.skipped(event),
             _ => {}
         }
     });
@@ -127,6 +128,24 @@ impl Owners {
             incarnation == change.incarnation,
             "I13: {what} of shard {shard} in group {group} at index {index} in another copy than the \
              one it has"
+        );
+    }
+
+    /// Configurations that change nothing for the group stand as entered where they were skipped.
+    fn skipped(&mut self, event: &Event) {
+        let (from, to) = (field(event, "from"), field(event, "config"));
+        let index = field(event, "index");
+        let entered = self.entered.entry(event.site.group).or_default();
+        if entered.len() as u64 == from && to > from {
+            entered.resize(to as usize, index);
+            return;
+        }
+        let known = entered.get(from as usize..to as usize);
+        assert!(
+            known.is_some_and(|known| known.iter().all(|at| *at == index)),
+            "I15: group {} skips to configuration {to} at index {index} from {from}, after {}",
+            event.site.group,
+            entered.len()
         );
     }
 

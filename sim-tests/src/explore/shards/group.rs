@@ -223,12 +223,15 @@ impl Groups {
                 Ack::Refused(_) => Told::Refused,
             },
         };
-        let (entered, was) = match command {
-            Command::Enter(enter) if told == Told::Done => (Some(enter.num), &before.facts.agenda),
-            _ => (None, &before.facts.agenda),
+        let was = &before.facts.agenda;
+        // From where, and to where.
+        let (from, to) = match command {
+            Command::Enter(enter) if told == Told::Done => (enter.num - 1, enter.num),
+            Command::Skip(skip) if told == Told::Done => (skip.from, skip.to),
+            _ => (was.config, was.config),
         };
         let now: Agenda = open.ask(&Query::Agenda)?;
-        if now.config != entered.unwrap_or(was.config) || now.config > was.config + 1 {
+        if now.config != to || was.config != from {
             return Err(format!(
                 "I15: in configuration {} after {}",
                 now.config, was.config

@@ -73,6 +73,8 @@ pub struct Model {
     pub groups: Groups,
     pub messages: Messages,
     enters: Vec<OrderId>,
+    /// By group: what it may skip, the last configuration with it.
+    skips: [Vec<(u8, OrderId)>; GROUPS],
     /// By shard and number: the write with each `acked` below the number.
     writes: Vec<Vec<Vec<OrderId>>>,
     /// By state, of those asked for.
@@ -109,6 +111,13 @@ impl Model {
         let enters = enters.map(|c| Command::Enter(Enter::new(c)));
         let enters = enters.collect::<Vec<_>>();
         let enters = enters.iter().map(|c| groups.order(c)).collect();
+        let mut skips = std::array::from_fn(|_| Vec::new());
+        for (group, skips) in skips.iter_mut().enumerate() {
+            for skip in script.skips(group) {
+                let last = skip.to as u8;
+                skips.push((last, groups.order(&Command::Skip(skip))));
+            }
+        }
         let mut writes = Vec::new();
         for shard in 0..shards {
             let mut of_shard = vec![Vec::new()];
@@ -131,6 +140,7 @@ impl Model {
             groups,
             messages: Messages::new(),
             enters,
+            skips,
             writes,
             duties: Vec::new(),
             answers: HashMap::default(),
@@ -185,6 +195,11 @@ impl Model {
             // A leader with wrong ideas may propose to enter any configuration there is.
             for enter in &self.enters[1..=usize::from(core.newest)] {
                 actions.push(Action::Apply(group as u8, *enter));
+            }
+            for (last, skip) in &self.skips[group] {
+                if *last <= core.newest {
+                    actions.push(Action::Apply(group as u8, *skip));
+                }
             }
             // Whatever the client may have sent by now, to whomever, and however often.
             for (shard, writes) in self.writes.iter().enumerate() {

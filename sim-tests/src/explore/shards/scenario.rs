@@ -1,7 +1,8 @@
 //! What happens to the configurations: a word for each, in it a letter for each shard.
 
 use super::group::all;
-use ctrler::config::{Config, ConfigNum, Group, GroupId};
+use ctrler::config::{Config, ConfigNum, Group, GroupId, share};
+use kv::machine::command::Skip;
 use std::collections::BTreeMap;
 
 /// Groups of the model: A, B and C.
@@ -180,6 +181,18 @@ impl Script {
     /// Number of the last configuration.
     pub fn last(&self) -> u8 {
         (self.configs.len() - 1) as u8
+    }
+
+    /// All that a group may skip: two configurations or more behind one that it can be in.
+    pub fn skips(&self, group: usize) -> Vec<Skip> {
+        let share = |c: &Config| share(&c.shards, &c.holders, id(group)).collect::<Vec<_>>();
+        let mut skips = Vec::new();
+        for (from, config) in self.configs.iter().enumerate().skip(1) {
+            let behind = self.configs[from + 1..].iter();
+            let same = behind.take_while(|next| share(next) == share(config));
+            skips.extend(same.skip(1).map(|to| Skip::new(from as ConfigNum, to)));
+        }
+        skips
     }
 
     /// Whether the controllers know a group. Whoever takes part joins in configuration 1.

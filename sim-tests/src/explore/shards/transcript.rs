@@ -140,6 +140,7 @@ impl Model {
 fn show(command: &Command) -> String {
     match command {
         Command::Enter(enter) => format!("Enter {}", enter.num),
+        Command::Skip(skip) => format!("Skip {} to {}", skip.from + 1, skip.to),
         Command::Install {
             shard, num, chunk, ..
         } => {

@@ -217,6 +217,7 @@ impl Walk {
             Action::Apply(_, order) => match self.model.groups.command(*order) {
                 Command::Write { .. } => "write",
                 Command::Enter(_) => "enter",
+                Command::Skip(_) => "skip",
                 Command::Freeze { .. } => "freeze",
                 Command::Install { .. } => "install",
                 Command::Release { .. } => "release",
