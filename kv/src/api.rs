@@ -20,8 +20,8 @@ pub const MAX_VALUE: usize = 8 << 20;
 pub const MAX_BATCH: usize = 1024;
 /// Bytes of keys and values in one batch.
 pub const MAX_BATCH_BYTES: usize = MAX_VALUE + MAX_KEY;
-/// Bytes of the present values of all keys of one write: every member reads and changes them in one
-/// go, and a short append may concern a long value.
+/// Bytes of the present values that one write replaces or deletes: every member reads them in one go.
+/// Of a long value that it appends to only the last piece counts.
 pub const MAX_FOUND_BYTES: usize = 8 * MAX_VALUE;
 
 /// One operation of a write. All operations of a write are on one shard and apply atomically.

@@ -18,8 +18,11 @@
 //!  │ 04 │ shard u32 │ incarnation u64 │       Dead: a copy given away whose bytes are to be swept
 //!  └────┴───────────┴─────────────────┘
 //!  ┌────┬───────────┬─────────────────┬────┬──────┐
-//!  │ 10 │ shard u32 │ incarnation u64 │ 6b │ key  │   the value of a key
+//!  │ 10 │ shard u32 │ incarnation u64 │ 6b │ key  │   a key: change number and value (see `value`)
 //!  └────┴───────────┴─────────────────┴────┴──────┘
+//!  ┌────┬───────────┬─────────────────┬────┬─────┬────────────┐
+//!  │ 10 │ shard u32 │ incarnation u64 │ 70 │ key │ number u32 │   a piece of a long value
+//!  └────┴───────────┴─────────────────┴────┴─────┴────────────┘
 //!  ┌────┬───────────┬─────────────────┬────┬──────┐
 //!  │ 10 │ shard u32 │ incarnation u64 │ 73 │ ...  │   sessions of the shard (raft::session)
 //!  └────┴───────────┴─────────────────┴────┴──────┘
@@ -42,6 +45,8 @@ const DEAD: u8 = 0x04;
 const COPY: u8 = 0x10;
 /// First byte, behind a copy's prefix, of the rows of keys.
 pub const DATA: u8 = b'k';
+/// First byte, behind a copy's prefix, of the rows of pieces of long values.
+pub const PIECES: u8 = b'p';
 /// First byte, behind a copy's prefix, of the rows of sessions.
 pub const SESSIONS: u8 = b's';
 /// Length of a copy's prefix.
@@ -108,6 +113,17 @@ pub fn data(shard: ShardId, incarnation: ConfigNum, key: &[u8]) -> Vec<u8> {
     row.extend_from_slice(&copy(shard, incarnation));
     row.push(DATA);
     row.extend_from_slice(key);
+    row
+}
+
+/// Key of the row of a piece of a key's value. The number has a fixed length, so no piece of one
+/// key is one of another.
+pub fn piece(shard: ShardId, incarnation: ConfigNum, key: &[u8], number: u32) -> Vec<u8> {
+    let mut row = Vec::with_capacity(COPY_LEN + 5 + key.len());
+    row.extend_from_slice(&copy(shard, incarnation));
+    row.push(PIECES);
+    row.extend_from_slice(key);
+    row.extend_from_slice(&number.to_be_bytes());
     row
 }
 

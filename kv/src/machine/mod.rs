@@ -22,6 +22,7 @@ pub mod notice;
 pub mod query;
 mod read;
 pub mod state;
+pub mod value;
 pub mod write;
 
 use crate::api::{Response, ShardState};
@@ -212,7 +213,12 @@ impl KvMachine {
             world::mark!("shard: written while it leaves, before the freeze");
         }
         let incarnation = here.row.incarnation;
-        let outcomes = write::execute(rows, shard, incarnation, &mut here.counters, ops)?;
+        let target = write::Target {
+            shard,
+            incarnation,
+            change: here.row.change(at.index),
+        };
+        let outcomes = write::execute(rows, target, &mut here.counters, ops)?;
         if here.counters != before {
             rows.put(&keys::counters(shard), &here.counters.to_row())?;
         }

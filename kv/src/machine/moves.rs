@@ -225,14 +225,13 @@ impl KvMachine {
             }
             Change::Serve => {
                 world::mark!("shard: Held, then Serving");
-                self.with(shard, |row| *row = ShardRow::serving(row.incarnation));
+                self.with(shard, |row| *row = row.served());
             }
             Change::Leave(to, birth) => self.with(shard, |row| {
                 // A Held copy is served by nobody: it is frozen as it is.
                 if row.state == ShardState::Held {
                     world::mark!("shard: Held, then Leaving");
-                    row.frozen = true;
-                    row.frozen_ms = at.time_ms;
+                    row.freeze(at);
                 }
                 row.state = ShardState::Leaving;
                 row.peer = Some(to);
@@ -279,8 +278,7 @@ impl KvMachine {
             world::mark!("move: frozen twice");
             return refused("frozen already");
         }
-        here.row.frozen = true;
-        here.row.frozen_ms = at.time_ms;
+        here.row.freeze(at);
         self.put_shard(rows, at, shard)?;
         Ok(Ack::Done)
     }
@@ -305,7 +303,7 @@ impl KvMachine {
             return refused("not where its rows end");
         }
         let incarnation = here.row.incarnation;
-        if let Err(reason) = chunk::check(rows, shard, incarnation, from, chunk, at.time_ms)? {
+        if let Err(reason) = chunk::check(from, chunk, at.time_ms) {
             return refused(reason);
         }
         chunk::install(
@@ -317,12 +315,13 @@ impl KvMachine {
             &mut here.counters,
         )?;
         rows.put(&keys::counters(shard), &here.counters.to_row())?;
+        here.row.changes = here.row.changes.max(chunk.changes);
         match &chunk.next {
             Some(next) => here.row.cursor = next.clone(),
             None => {
                 // The table may have cached nothing while rows came in below it.
                 let counters = here.counters;
-                *here = Shard::new(shard, ShardRow::serving(incarnation), counters);
+                *here = Shard::new(shard, here.row.served(), counters);
             }
         }
         self.put_shard(rows, at, shard)?;
@@ -375,10 +374,8 @@ impl KvMachine {
         let found = rows.range(&start, &end, SWEEP_ROWS, SWEEP_BYTES)?;
         for (row, value) in &found {
             rows.delete(row)?;
-            if row.get(keys::COPY_LEN) == Some(&keys::DATA) {
-                let bytes = row.len() - keys::COPY_LEN - 1 + value.len();
-                dead.bytes = dead.bytes.saturating_sub(bytes as u64);
-            }
+            let bytes = chunk::counted(&row[keys::COPY_LEN..], value);
+            dead.bytes = dead.bytes.saturating_sub(bytes);
         }
         match found.last() {
             Some((last, _)) => {

@@ -2,7 +2,7 @@
 
 use super::query::{AGENDA_ENTRIES, Agenda, Arrival, Departure, Page, Pulled, Query};
 use super::state::{Cursor, ShardRow};
-use super::{KvMachine, chunk, keys, reply};
+use super::{KvMachine, chunk, reply, value};
 use crate::api::{Response, ShardState, ShardStatus};
 use crate::slot;
 use bytes::Bytes;
@@ -82,11 +82,8 @@ impl KvMachine {
                 ("incarnation", here.row.incarnation),
             ],
         );
-        Ok(Response::Value(rows.get(&keys::data(
-            shard,
-            here.row.incarnation,
-            key,
-        ))?))
+        let incarnation = here.row.incarnation;
+        Ok(Response::Value(value::get(rows, shard, incarnation, key)?))
     }
 
     /// True when nothing of the present configuration is owed: shards to fetch, and shards given
@@ -194,12 +191,6 @@ impl KvMachine {
         if !row.frozen {
             return Ok(Pulled::Freeze);
         }
-        Ok(Pulled::Chunk(chunk::export(
-            rows,
-            shard,
-            row.incarnation,
-            row.frozen_ms,
-            from,
-        )?))
+        Ok(Pulled::Chunk(chunk::export(rows, shard, row, from)?))
     }
 }

@@ -4,6 +4,7 @@
 use crate::api::ShardState;
 use bytes::Bytes;
 use ctrler::config::{ConfigNum, GroupId};
+use raft::At;
 use raft::store::StoreError;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::path::PathBuf;
@@ -70,8 +71,6 @@ pub fn from_runs(runs: &[Run]) -> Option<Vec<Option<GroupId>>> {
 pub struct Cursor {
     /// Its key, without the copy's prefix. Empty: the start.
     pub key: Bytes,
-    /// Bytes of its value already taken.
-    pub offset: u64,
 }
 
 /// A shard that is not Absent.
@@ -91,6 +90,9 @@ pub struct ShardRow {
     pub peer_birth: Option<u128>,
     /// Arriving: the place from which on rows are missing.
     pub cursor: Cursor,
+    /// A change of a key has this plus its index in the log as its number. Frozen: the highest
+    /// number that a change can have had; the next owner's begin above it.
+    pub changes: u64,
 }
 
 impl ShardRow {
@@ -104,6 +106,7 @@ impl ShardRow {
             peer: None,
             peer_birth: None,
             cursor: Cursor::default(),
+            changes: 0,
         }
     }
 
@@ -113,6 +116,26 @@ impl ShardRow {
             state: ShardState::Arriving,
             peer: Some(from),
             ..ShardRow::serving(incarnation)
+        }
+    }
+
+    /// The number of a change at an index of the log.
+    pub fn change(&self, index: u64) -> u64 {
+        self.changes.saturating_add(index)
+    }
+
+    /// It is not served from here on.
+    pub fn freeze(&mut self, at: At) {
+        self.frozen = true;
+        self.frozen_ms = at.time_ms;
+        self.changes = self.change(at.index);
+    }
+
+    /// The same copy, served (again).
+    pub fn served(&self) -> ShardRow {
+        ShardRow {
+            changes: self.changes,
+            ..ShardRow::serving(self.incarnation)
         }
     }
 

@@ -2,10 +2,12 @@
 //! state files and other builds hold them.
 
 use super::operations::{append, cas, delete, put};
-use kv::api::{Outcome, Request, Response};
-use kv::machine::chunk::{Chunk, Piece};
+use kv::api::{MAX_VALUE, Outcome, Request, Response};
+use kv::machine::chunk::{Chunk, CopiedRow};
 use kv::machine::command::{Ack, Command, Enter, Skip};
+use kv::machine::keys;
 use kv::machine::state::{Counters, Cursor, Dead, Layout, Meta, Row, Run, ShardRow};
+use kv::machine::value::{Head, PIECE_BYTES, Stored};
 use kv::mover::wire::{Answer, Ask, Party, What};
 use raft::session::{Refusal, Seq};
 
@@ -31,21 +33,15 @@ fn golden_commands() {
         delete("k"),
         cas("k", None, Some("v")),
     ];
-    let cursor = Cursor {
+    let cursor = Cursor { key: "kx".into() };
+    let row = CopiedRow {
         key: "kx".into(),
-        offset: 5,
-    };
-    let piece = Piece {
-        key: "kx".into(),
-        offset: 5,
         value: "v".into(),
     };
     let chunk = Chunk {
-        pieces: vec![piece],
-        next: Some(Cursor {
-            key: "ky".into(),
-            offset: 0,
-        }),
+        rows: vec![row],
+        changes: 300,
+        next: Some(Cursor { key: "ky".into() }),
     };
     let owners = vec![
         Run {
@@ -89,7 +85,7 @@ fn golden_commands() {
                 from: cursor,
                 chunk,
             },
-            "0709 04 026b78 05 01 026b78 05 0176 01 026b79 00",
+            "0709 04 026b78 01 026b78 0176 ac02 01 026b79",
         ),
         (Command::Release { shard: 9, num: 4 }, "080904"),
         (
@@ -156,12 +152,74 @@ fn golden_rows() {
         "000202010101000202010101 0102".replace(' ', "").as_str(),
     );
     let mut row = ShardRow::arriving(4, 2);
-    row.cursor = Cursor {
-        key: "kx".into(),
-        offset: 5,
-    };
-    check(row, "00010400000102 00 026b7805".replace(' ', "").as_str());
+    row.cursor = Cursor { key: "kx".into() };
+    row.changes = 300;
+    check(
+        row,
+        "00010400000102 00 026b78 ac02".replace(' ', "").as_str(),
+    );
     assert!(Meta::from_row(&[9]).is_err());
+}
+
+/// The rows of keys, in state files and between groups.
+#[test]
+fn golden_rows_of_keys() {
+    let golden: [(Stored, &[u8]); 3] = [
+        (
+            Stored::Whole("hi".into()),
+            &[1, 1, 0, 0, 0, 0, 0, 0, 0, 1, 44, b'h', b'i'],
+        ),
+        (
+            Stored::Whole("".into()),
+            &[1, 1, 0, 0, 0, 0, 0, 0, 0, 1, 44],
+        ),
+        (
+            Stored::Pieces(PIECE_BYTES + 1),
+            &[1, 1, 1, 0, 0, 0, 0, 0, 0, 1, 44, 0, 0, 64, 1],
+        ),
+    ];
+    for (value, golden) in golden {
+        let head = Head { change: 300, value };
+        assert_eq!(head.to_row(), golden, "{head:?}");
+        assert_eq!(Head::from_row(&golden.to_vec().into()), Ok(head));
+    }
+    assert_eq!(keys::data(9, 4, b"k")[13..], *b"kk");
+    assert_eq!(keys::piece(9, 4, b"k", 258)[13..], *b"pk\0\0\x01\x02");
+    assert_eq!(PIECE_BYTES, 16_384, "part of the version");
+}
+
+/// Rows of keys that a newer build may have written are not taken for something else.
+#[test]
+fn a_row_of_a_key_that_is_not_known_is_refused() {
+    let good = [1, 1, 0, 0, 0, 0, 0, 0, 0, 1, 44, b'h', b'i'];
+    let with = |at: usize, byte: u8| {
+        let mut row = good;
+        row[at] = byte;
+        row.to_vec()
+    };
+    let long = |len: u32| [&[1, 1, 1][..], &[0; 8], &len.to_be_bytes()].concat();
+    let unknown = [
+        ("version", with(0, 2)),
+        ("kind", with(1, 2)),
+        ("a deadline", with(2, 2)),
+        ("flags", with(2, 128)),
+        ("cut", good[..10].to_vec()),
+        ("nothing", Vec::new()),
+        ("too short for pieces", long(PIECE_BYTES as u32)),
+        ("longer than a value", long(MAX_VALUE as u32 + 1)),
+        ("a length that is cut", long(70_000)[..14].to_vec()),
+        (
+            "too long for a row",
+            [&good[..], &[0; PIECE_BYTES]].concat(),
+        ),
+    ];
+    for (what, row) in unknown {
+        let refused = Head::from_row(&row.into()).expect_err(what);
+        assert!(
+            refused.contains("or of a newer version"),
+            "{what}: {refused}"
+        );
+    }
 }
 
 /// Bytes between groups, and between clients and servers.
@@ -179,7 +237,7 @@ fn golden_messages() {
             shard: 9,
             from: Cursor::default()
         })),
-        "0205010604 00090000".replace(' ', "")
+        "0205010604 000900".replace(' ', "")
     );
     assert_eq!(
         hex(&ask(What::Installed { shards: vec![9] })),
@@ -192,10 +250,11 @@ fn golden_messages() {
     let answers = [
         (
             Answer::Rows(Chunk {
-                pieces: vec![],
+                rows: vec![],
+                changes: 3,
                 next: None,
             }),
-            "000000",
+            "00000300",
         ),
         (Answer::NotYet, "01"),
         (Answer::Gone, "02"),

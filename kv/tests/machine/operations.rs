@@ -15,9 +15,9 @@ use raft::store::{Rows, StoreError};
 use raft::{At, Machine};
 use std::sync::Arc;
 
-struct One {
+pub struct One {
     machine: KvMachine,
-    rows: Rows,
+    pub rows: Rows,
     index: u64,
 }
 
@@ -32,7 +32,7 @@ impl One {
     }
 
     /// A group that owns the only shard.
-    fn new() -> One {
+    pub fn new() -> One {
         let mut one = One::unborn();
         one.apply(&Command::Birth { id: 7 }.to_bytes());
         let owners = vec![Run {
@@ -64,14 +64,14 @@ impl One {
         postcard::from_bytes(&self.apply(&command.to_bytes())).expect("a response")
     }
 
-    fn open(&mut self) -> u64 {
+    pub fn open(&mut self) -> u64 {
         match self.client(&Command::Open { shard: 0 }) {
             Response::Session(id) => id,
             other => panic!("{other:?}"),
         }
     }
 
-    fn write(&mut self, session: u64, seq: u64, ops: Vec<Op>) -> Response {
+    pub fn write(&mut self, session: u64, seq: u64, ops: Vec<Op>) -> Response {
         let seq = Seq {
             session,
             seq,
@@ -86,7 +86,7 @@ impl One {
             .expect("rows in memory")
     }
 
-    fn get(&self, key: &'static str) -> Option<Bytes> {
+    pub fn get(&self, key: &'static str) -> Option<Bytes> {
         let query = Query::Get {
             shard: 0,
             key: key.into(),
@@ -97,7 +97,7 @@ impl One {
         }
     }
 
-    fn page(&self) -> Page {
+    pub fn page(&self) -> Page {
         postcard::from_bytes(&self.query(&Query::Page)).expect("a page")
     }
 }
@@ -274,22 +274,30 @@ fn a_short_write_to_many_long_values_is_refused() {
         };
         one.write(s, n as u64 + 1, vec![put]);
     }
-    let append = |n: usize| Op::Append {
-        key: key(n).into(),
-        value: "b".into(),
-    };
-    let appends = |keys: usize| (0..keys).map(append).collect();
+    let delete = |n: usize| Op::Delete { key: key(n).into() };
+    let deletes = |keys: usize| (0..keys).map(delete).collect();
     let seq = most as u64 + 2;
-    let Response::Written(outcomes) = one.write(s, seq, appends(most + 1)) else {
+    let Response::Written(outcomes) = one.write(s, seq, deletes(most + 1)) else {
         panic!("not written")
     };
     assert!(matches!(outcomes[most], Outcome::TooLarge(_)));
     assert_eq!(outcomes[..most], vec![Outcome::Aborted; most]);
     let unchanged = one.get("0").map(|v| v.len());
     assert_eq!(unchanged, Some(MAX_VALUE - 1));
-    let all = one.write(s, seq + 1, appends(most));
+    // Of values that are appended to only their ends are concerned.
+    let append = |n: usize| Op::Append {
+        key: key(n).into(),
+        value: "b".into(),
+    };
+    let all = one.write(s, seq + 1, (0..=most).map(append).collect());
     let len = MAX_VALUE as u64;
-    assert_eq!(all, Response::Written(vec![Outcome::Written { len }; most]));
+    assert_eq!(
+        all,
+        Response::Written(vec![Outcome::Written { len }; most + 1])
+    );
+    let existed = Outcome::Deleted { existed: true };
+    let gone = one.write(s, seq + 2, deletes(most));
+    assert_eq!(gone, Response::Written(vec![existed; most]));
 }
 
 #[test]

@@ -381,7 +381,7 @@ pub fn name(command: &Command) -> String {
         } => {
             format!(
                 "Install {shard}@{num} {} rows, last {}",
-                chunk.pieces.len(),
+                chunk.rows.len(),
                 chunk.next.is_none()
             )
         }

@@ -61,7 +61,10 @@ pub(super) fn signed(ms: u64) -> i64 {
 }
 
 pub(super) fn encode<T: Serialize>(row: &T) -> Vec<u8> {
-    postcard::to_stdvec(row).expect("plain data encodes into memory")
+    let mut bytes = postcard::to_stdvec(row).expect("plain data encodes into memory");
+    // It is kept as it is.
+    bytes.shrink_to_fit();
+    bytes
 }
 
 pub(super) fn decode<'a, T: Deserialize<'a>>(

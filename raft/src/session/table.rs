@@ -160,10 +160,10 @@ impl Table {
             )));
         }
         self.forget_replies(rows, seq.session, &mut session, seq.acked)?;
-        rows.put(
-            &self.reply_key(seq.session, seq.seq),
-            &encode(&ReplyRow::V1(reply.clone())),
-        )?;
+        // Its number is the next one: no reply stands there.
+        let key = self.reply_key(seq.session, seq.seq);
+        let row = encode(&ReplyRow::V1(reply.clone()));
+        rows.known(key.into(), None).set(row.into());
         session.last = seq.seq;
         session.bytes += reply.len() as u64;
         session.active_ms = signed(at.time_ms);
@@ -305,7 +305,7 @@ impl Table {
         cache.bytes += session.bytes;
         cache.oldest_ms = cache.oldest_ms.min(session.active_ms);
         let row = SessionRow::V1(session);
-        rows.put(&key, &encode(&row))?;
+        rows.entry(key.into())?.set(encode(&row).into());
         let SessionRow::V1(session) = row;
         if let Some(old) = cache.sessions.insert(id, session) {
             cache.bytes -= old.bytes;

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 /// What a row costs in memory besides its bytes: two handles, two allocations, its share of a
 /// tree node.
@@ -31,36 +32,11 @@ impl Layer {
         self.map.get(key).map(|slot| &slot.value)
     }
 
-    /// Sets a row. `new`: there was none, here or below.
-    pub(crate) fn set(&mut self, key: &[u8], value: Bytes, new: bool) {
-        self.bytes += value.len();
-        if let Some(slot) = self.map.get_mut(key) {
-            self.bytes -= slot.value.as_ref().map_or(0, Bytes::len);
-            // A row that this layer hides may be one that lies below.
-            slot.value = Some(value);
-        } else {
-            self.bytes += key.len() + ROW_OVERHEAD;
-            let value = Some(value);
-            self.map
-                .insert(Bytes::copy_from_slice(key), Slot { value, new });
-        }
-    }
-
-    /// Removes a row that is there, here or below.
-    pub(crate) fn remove(&mut self, key: &[u8]) {
-        if let Some(slot) = self.map.get_mut(key) {
-            self.bytes -= slot.value.take().map_or(0, |value| value.len());
-            if slot.new {
-                self.map.remove(key);
-                self.bytes -= key.len() + ROW_OVERHEAD;
-            }
-        } else {
-            self.bytes += key.len() + ROW_OVERHEAD;
-            let hidden = Slot {
-                value: None,
-                new: false,
-            };
-            self.map.insert(Bytes::copy_from_slice(key), hidden);
+    /// The place of a key, found once for a look and a change.
+    pub(crate) fn place(&mut self, key: Bytes) -> Place<'_> {
+        Place {
+            entry: self.map.entry(key),
+            bytes: &mut self.bytes,
         }
     }
 
@@ -89,26 +65,91 @@ impl Layer {
     }
 }
 
+/// Where a key stands in a layer, or would stand.
+pub(crate) struct Place<'a> {
+    entry: Entry<'a, Bytes, Slot>,
+    bytes: &'a mut usize,
+}
+
+impl Place<'_> {
+    pub(crate) fn key(&self) -> &Bytes {
+        self.entry.key()
+    }
+
+    /// As [`Layer::get`].
+    pub(crate) fn get(&self) -> Option<&Option<Bytes>> {
+        match &self.entry {
+            Entry::Occupied(found) => Some(&found.get().value),
+            Entry::Vacant(_) => None,
+        }
+    }
+
+    /// Sets the row. `new`: there was none, here or below.
+    pub(crate) fn set(self, value: Bytes, new: bool) {
+        *self.bytes += value.len();
+        match self.entry {
+            Entry::Occupied(mut found) => {
+                // A row that this layer hides may be one that lies below.
+                let old = found.get_mut().value.replace(value);
+                *self.bytes -= old.map_or(0, |old| old.len());
+            }
+            Entry::Vacant(place) => {
+                *self.bytes += place.key().len() + ROW_OVERHEAD;
+                let value = Some(value);
+                place.insert(Slot { value, new });
+            }
+        }
+    }
+
+    /// Removes the row, which is there, here or below. What this layer held of it.
+    pub(crate) fn remove(self) -> Option<Bytes> {
+        match self.entry {
+            Entry::Occupied(found) if found.get().new => {
+                let (key, slot) = found.remove_entry();
+                *self.bytes -= key.len() + ROW_OVERHEAD;
+                *self.bytes -= slot.value.as_ref().map_or(0, Bytes::len);
+                slot.value
+            }
+            Entry::Occupied(mut found) => {
+                let old = found.get_mut().value.take();
+                *self.bytes -= old.as_ref().map_or(0, Bytes::len);
+                old
+            }
+            Entry::Vacant(place) => {
+                *self.bytes += place.key().len() + ROW_OVERHEAD;
+                let (value, new) = (None, false);
+                place.insert(Slot { value, new });
+                None
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn place<'a>(layer: &'a mut Layer, key: &'static [u8]) -> Place<'a> {
+        layer.place(Bytes::from_static(key))
+    }
 
     #[test]
     fn a_row_that_came_and_went_leaves_no_trace_but_one_below_stays_hidden() {
         let mut layer = Layer::default();
         let value = || Bytes::from_static(b"value");
-        layer.set(b"new", value(), true);
-        layer.set(b"new", value(), false);
-        layer.remove(b"new");
+        place(&mut layer, b"new").set(value(), true);
+        place(&mut layer, b"new").set(value(), false);
+        assert_eq!(place(&mut layer, b"new").remove(), Some(value()));
         assert!(layer.get(b"new").is_none());
         assert_eq!(layer.bytes(), 0);
 
-        layer.remove(b"below");
-        layer.set(b"below", value(), true);
-        layer.remove(b"below");
+        assert_eq!(place(&mut layer, b"below").remove(), None);
+        place(&mut layer, b"below").set(value(), true);
+        place(&mut layer, b"below").remove();
         assert_eq!(layer.get(b"below"), Some(&None));
-        layer.set(b"changed", value(), false);
-        layer.remove(b"changed");
+        place(&mut layer, b"changed").set(value(), false);
+        place(&mut layer, b"changed").remove();
         assert_eq!(layer.get(b"changed"), Some(&None));
+        assert_eq!(layer.bytes(), 12 + 2 * ROW_OVERHEAD);
     }
 }

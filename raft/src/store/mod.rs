@@ -26,7 +26,7 @@ mod spool;
 mod totals;
 
 pub use engine::Store;
-pub use rows::Rows;
+pub use rows::{Entry, Rows};
 pub use spool::{Install, Installed, Spool};
 pub(crate) use totals::Totals;
 

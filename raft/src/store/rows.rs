@@ -1,7 +1,7 @@
 //! The rows as a state machine sees them: overlay, frozen overlay, base.
 
 use super::base::Base;
-use super::layer::Layer;
+use super::layer::{Layer, Place};
 use super::{StoreError, Totals};
 use bytes::Bytes;
 use std::path::PathBuf;
@@ -16,6 +16,55 @@ pub struct Rows {
     /// The committed generation, as of the last flush.
     pub(super) base: Option<Base>,
     pub(super) totals: Totals,
+    /// See [`Rows::work`].
+    work: u64,
+}
+
+/// The row of a key, found once for a look and a change.
+pub struct Entry<'a> {
+    place: Place<'a>,
+    /// Its value, where the overlay does not know the key.
+    below: Option<Bytes>,
+    totals: &'a mut Totals,
+    work: &'a mut u64,
+}
+
+impl Entry<'_> {
+    /// The value, if there is a row.
+    pub fn get(&self) -> Option<&Bytes> {
+        match self.place.get() {
+            Some(known) => known.as_ref(),
+            None => self.below.as_ref(),
+        }
+    }
+
+    /// Sets it.
+    pub fn set(mut self, value: Bytes) {
+        let new = self.get().is_none();
+        self.forget();
+        *self.work += (self.place.key().len() + value.len()) as u64;
+        self.totals.add(self.place.key(), &value);
+        self.place.set(value, new);
+    }
+
+    /// Removes the row; the value it had.
+    pub fn remove(mut self) -> Option<Bytes> {
+        self.get()?;
+        self.forget();
+        self.place.remove().or(self.below)
+    }
+
+    /// Takes the row out of the sums.
+    fn forget(&mut self) {
+        let old = match self.place.get() {
+            Some(known) => known.as_ref(),
+            None => self.below.as_ref(),
+        };
+        if let Some(old) = old {
+            *self.work += (self.place.key().len() + old.len()) as u64;
+            self.totals.remove(self.place.key(), old);
+        }
+    }
 }
 
 impl Rows {
@@ -25,6 +74,7 @@ impl Rows {
             frozen: None,
             base,
             totals,
+            work: 0,
         }
     }
 
@@ -35,28 +85,46 @@ impl Rows {
 
     /// The value of a key.
     pub fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
-        if let Some(change) = self.overlay.get(key) {
-            return Ok(change.clone());
+        match self.overlay.get(key) {
+            Some(change) => Ok(change.clone()),
+            None => below(&self.frozen, &self.base, key),
         }
-        if let Some(change) = self.frozen.as_ref().and_then(|frozen| frozen.get(key)) {
-            return Ok(change.clone());
-        }
-        match &self.base {
-            Some(base) => base.get(key),
-            None => Ok(None),
-        }
+    }
+
+    /// The row of a key, looked up once.
+    pub fn entry(&mut self, key: Bytes) -> Result<Entry<'_>, StoreError> {
+        let place = self.overlay.place(key);
+        let below = match place.get() {
+            Some(_) => None,
+            None => below(&self.frozen, &self.base, place.key())?,
+        };
+        Ok(Entry {
+            place,
+            below,
+            totals: &mut self.totals,
+            work: &mut self.work,
+        })
     }
 
     /// Sets a key.
     pub fn put(&mut self, key: &[u8], value: &[u8]) -> Result<(), StoreError> {
-        let old = self.get(key)?;
-        if let Some(old) = &old {
-            self.totals.remove(key, old);
-        }
-        self.totals.add(key, value);
-        self.overlay
-            .set(key, Bytes::copy_from_slice(value), old.is_none());
+        let entry = self.entry(Bytes::copy_from_slice(key))?;
+        entry.set(Bytes::copy_from_slice(value));
         Ok(())
+    }
+
+    /// The row of a key whose value the caller knows: nothing is looked up in what is stored.
+    pub fn known(&mut self, key: Bytes, value: Option<Bytes>) -> Entry<'_> {
+        debug_assert!(
+            !matches!(self.get(&key), Ok(found) if found != value),
+            "another value is there under {key:02x?}"
+        );
+        Entry {
+            place: self.overlay.place(key),
+            below: value,
+            totals: &mut self.totals,
+            work: &mut self.work,
+        }
     }
 
     /// Removes a key; true when it was there.
@@ -66,12 +134,7 @@ impl Rows {
 
     /// Removes a key and returns its value.
     pub fn take(&mut self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
-        let Some(old) = self.get(key)? else {
-            return Ok(None);
-        };
-        self.totals.remove(key, &old);
-        self.overlay.remove(key);
-        Ok(Some(old))
+        Ok(self.entry(Bytes::copy_from_slice(key))?.remove())
     }
 
     /// Rows with `from <= key < to` (to the end when `to` is empty), in key order, until
@@ -150,6 +213,12 @@ impl Rows {
         self.totals.digest
     }
 
+    /// Bytes of keys and values that changes have hashed so far, those set and those that went: what
+    /// changes cost, whatever the machine.
+    pub fn work(&self) -> u64 {
+        self.work
+    }
+
     /// Number of rows.
     pub fn len(&self) -> u64 {
         self.totals.rows
@@ -174,5 +243,20 @@ impl Rows {
             path: self.path(),
             reason: reason.to_string(),
         }
+    }
+}
+
+/// The value of a key below the overlay.
+fn below(
+    frozen: &Option<Arc<Layer>>,
+    base: &Option<Base>,
+    key: &[u8],
+) -> Result<Option<Bytes>, StoreError> {
+    if let Some(change) = frozen.as_ref().and_then(|frozen| frozen.get(key)) {
+        return Ok(change.clone());
+    }
+    match base {
+        Some(base) => base.get(key),
+        None => Ok(None),
     }
 }

@@ -4,6 +4,7 @@
 //! that the tests notice. `tests/mutants_apply.rs` keeps the replacements in step with the tree.
 //!
 //! Ids: E election, R replication, Q reads, L log, S state and snapshots, C sessions, H shards,
+//! V values in pieces,
 //! B controllers: bugs that real systems or many student implementations had, with where they were
 //! seen. W01 to W12: the wounds of earlier implementations, each of which a named test must close.
 //! X: the shortcuts of this very design that would lose data, put in by hand.
@@ -19,6 +20,7 @@ mod replication;
 mod sessions;
 mod shards;
 mod state;
+mod values;
 mod wounds;
 
 /// A bug.
@@ -72,6 +74,7 @@ const FAMILIES: &[&[Mutant]] = &[
     own::MUTANTS,
     found::MUTANTS,
     own_kv::MUTANTS,
+    values::MUTANTS,
 ];
 
 /// All of them, in the order of the table.

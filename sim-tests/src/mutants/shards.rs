@@ -15,13 +15,11 @@ pub(super) const MUTANTS: &[Mutant] = &[
         seen: "6.824 lab 4",
         edits: &[edit(
             "kv/src/machine/chunk.rs",
-            "        let key = row.slice(keys::COPY_LEN..);
-        // Only",
+            "        let key = row.slice(keys::COPY_LEN..);\n",
             "        let key = row.slice(keys::COPY_LEN..);
         if key.first() == Some(&SESSIONS) {
             continue;
-        }
-        // Only",
+        }\n",
         )],
         tests: &["kv/shards::"],
     },

@@ -9,7 +9,7 @@ use kv::api::ShardState;
 use kv::machine::command::{Ack, Command};
 use kv::machine::notice::Notice;
 use kv::machine::query::{Agenda, Page, Query};
-use kv::machine::{KvMachine, keys};
+use kv::machine::{KvMachine, keys, value};
 use kv::mover::plan::{self, Errand};
 use raft::store::Rows;
 use raft::{At, Machine};
@@ -278,8 +278,7 @@ impl Groups {
         for here in &page.shards {
             let session = &self.sessions[here.shard as usize];
             let row = |key: &[u8]| {
-                let key = keys::data(here.shard, here.incarnation, key);
-                open.rows.get(&key).map_err(|e| e.to_string())
+                value::get(&open.rows, here.shard, here.incarnation, key).map_err(|e| e.to_string())
             };
             let (list, flag) = (row(&session.list)?, row(&session.flag)?);
             let mut found = session.count(list.as_deref(), flag.as_deref());

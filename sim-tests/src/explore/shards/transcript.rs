@@ -144,7 +144,7 @@ fn show(command: &Command) -> String {
         Command::Install {
             shard, num, chunk, ..
         } => {
-            let rows = chunk.pieces.len();
+            let rows = chunk.rows.len();
             let last = if chunk.next.is_none() {
                 ", the last"
             } else {
