@@ -17,6 +17,9 @@ use world::net::STARTS;
 pub const FILE: &str = "IDENTITY";
 /// A longer file is none of ours.
 const MAX_FILE_BYTES: usize = 1 << 20;
+/// Where the log is, and how the names of snapshots on their way begin.
+const LOG: &str = "log";
+const SPOOL: &str = "spool-";
 const MAGIC: [u8; 8] = *b"HFIDENTY";
 const FORMAT_VERSION: u32 = 1;
 const PREFIX: usize = 20;
@@ -224,8 +227,26 @@ pub fn open(disk: &Disk, group: u64, node: u64) -> Result<(Identity, DirLock), I
     }
     identity.boot += 1;
     identity.nonce = world::entropy::random_u64();
+    clear(disk).map_err(&failed)?;
     save(disk, &identity)?;
     Ok((identity, lock))
+}
+
+/// Removes what an earlier life left unfinished, before anything is written: on a full disk it may
+/// be that which fills it.
+fn clear(disk: &Disk) -> io::Result<()> {
+    for dir in ["", LOG] {
+        if !disk.exists(dir)? {
+            continue;
+        }
+        for name in disk.list(dir)? {
+            let spool = dir.is_empty() && name.starts_with(SPOOL);
+            if spool || name.ends_with(".tmp") {
+                disk.remove(&[dir, &name].join("/").trim_start_matches('/'))?;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// An identity for a directory that holds nothing yet.

@@ -213,3 +213,31 @@ fn on_real_files() {
     assert_eq!((second.disk, second.boot), (first.disk, 2));
     std::fs::remove_dir_all(&root).expect("cleaned");
 }
+
+/// What an earlier life left unfinished may be what fills the disk: it goes before anything is written.
+/// A directory that is refused is left as it is.
+#[test]
+fn leftovers_are_removed_before_anything_is_written() {
+    block_on_test(async {
+        let disk = disk(1);
+        drop(identity::open(&disk.disk(), 1, 2).expect("opens"));
+        let mounted = disk.disk();
+        mounted.create_dir("log").expect("made");
+        let leftovers = ["CURRENT.tmp", "log/spare.tmp", "spool-7"];
+        let kept = ["log/0000000000000001.seg", "state-1.redb"];
+        for name in leftovers.iter().chain(&kept) {
+            let file = mounted.open(name, Open::Create).expect("made");
+            file.write_all_at(&[7; 4096], 0).expect("written");
+            file.sync_data().expect("synced");
+        }
+        let has = |name: &&&str| disk.files().iter().any(|(file, _)| file == **name);
+        let mut full = disk.options();
+        full.capacity = disk.used();
+        disk.set_options(full);
+        identity::open(&disk.disk(), 1, 3).expect_err("another's");
+        assert_eq!(leftovers.iter().filter(has).count(), leftovers.len());
+        let (_, _lock) = identity::open(&disk.disk(), 1, 2).expect("there is room again");
+        assert_eq!(leftovers.iter().filter(has).count(), 0);
+        assert_eq!(kept.iter().filter(has).count(), kept.len());
+    });
+}

@@ -173,6 +173,7 @@ impl Walk {
 
     fn recover(&mut self, candidates: &[Model]) {
         self.chore = None;
+        self.leave(u64::MAX);
         let found = loop {
             self.disk.clear_faults();
             if self.rng.one_in(4) {
@@ -218,6 +219,13 @@ impl Walk {
         }
     }
 
+    /// So much room is left on the disk, until it is given more.
+    fn leave(&mut self, bytes: u64) {
+        let mut options = self.disk.options();
+        options.capacity = self.disk.used().saturating_add(bytes);
+        self.disk.set_options(options);
+    }
+
     fn step(&mut self) {
         let fault = self.rng.below(12);
         match fault {
@@ -230,6 +238,11 @@ impl Walk {
                 };
                 self.disk.fail_nth(op, self.rng.between(1, 3), kind);
             }
+            2 => {
+                let bytes = self.rng.below(150 << 10);
+                self.leave(bytes);
+            }
+            3 => self.leave(u64::MAX),
             _ => {}
         }
         let mut next = self.acked.clone();

@@ -75,6 +75,7 @@ mod format;
 mod recover;
 mod replay;
 mod restart;
+mod room;
 mod segment;
 mod twice;
 
@@ -100,6 +101,9 @@ pub struct LogOptions {
     pub segment_bytes: u64,
     /// Zero-filled ahead in steps of this many bytes.
     pub fill_bytes: u64,
+    /// With fewer bytes than this free on the disk, nothing is made ahead (no spare segment, no
+    /// zeros), and a segment is an eighth of what is free, at least 1 MiB.
+    pub reserve_bytes: u64,
 }
 
 impl Default for LogOptions {
@@ -107,6 +111,7 @@ impl Default for LogOptions {
         LogOptions {
             segment_bytes: 16 << 20,
             fill_bytes: 1 << 20,
+            reserve_bytes: 64 << 20,
         }
     }
 }
@@ -198,6 +203,10 @@ pub struct Log {
     obsolete: Vec<u64>,
     /// A chore is under way.
     busy: bool,
+    /// Bytes that were free on the disk when that was last looked at: before each write.
+    free: u64,
+    /// There was no room for a spare; not tried again before something changes.
+    no_spare: bool,
     hard_state: HardState,
     base: SnapshotMeta,
     /// Last index and term.
@@ -225,7 +234,9 @@ impl Log {
         options: LogOptions,
         stamp: &SnapshotMeta,
     ) -> Result<(Log, Recovered), LogError> {
-        recover::open(disk, owner, options, stamp)
+        let (mut log, recovered) = recover::open(disk, owner, options, stamp)?;
+        log.free = disk.free()?;
+        Ok((log, recovered))
     }
 
     /// Whether the directory holds any segment. Makes nothing.
@@ -344,9 +355,15 @@ impl Log {
         self.closed.iter().map(|c| c.bytes).sum::<u64>() + self.active.end
     }
 
+    /// Bytes that were free on the disk at the last write.
+    pub fn free(&self) -> u64 {
+        self.free
+    }
+
     fn fill_due(&self) -> bool {
         let a = &self.active;
-        a.filled < a.length && a.filled - a.end < self.options.fill_bytes
+        let short = self.options.is_short(self.free);
+        !short && a.filled < a.length && a.filled - a.end < self.options.fill_bytes
     }
 
     /// After the first error nothing is known about the files: no retry may turn into an
@@ -393,7 +410,8 @@ impl Log {
             last,
         };
         let mut span = self.encode(&header, base, runs)?;
-        if self.active.end + span > self.active.length {
+        self.free = self.disk.free()?;
+        if self.is_used_up(span) {
             self.roll(span)?;
             span = self.encode(&header, base, runs)?; // its place and key are others now
         }
@@ -427,9 +445,17 @@ impl Log {
         }
     }
 
+    /// Whether a record of `span` bytes belongs in the next segment: the one in use has no room for
+    /// it, or is longer than one should be on a disk that has become short.
+    fn is_used_up(&self, span: u64) -> bool {
+        let Active { end, length, .. } = self.active;
+        let used = end > format::DATA_START && self.options.is_short(self.free);
+        end + span > length || (used && end + span > self.options.usual_length(self.free))
+    }
+
     /// Goes on in a new segment with room for a record of `span` bytes.
     fn roll(&mut self, span: u64) -> Result<(), LogError> {
-        let length = segment_length(&self.options, span);
+        let length = segment_length(&self.options, self.free, span);
         let header = SegmentHeader {
             owner: self.owner,
             number: self.active.number + 1,
@@ -448,6 +474,7 @@ impl Log {
             bytes: self.active.end,
         });
         self.active = next;
+        self.no_spare = false;
         Ok(())
     }
 }

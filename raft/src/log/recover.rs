@@ -268,6 +268,8 @@ fn assemble(
         spare: None,
         obsolete: Vec::new(),
         busy: false,
+        free: u64::MAX,
+        no_spare: false,
         hard_state: recovered.hard_state,
         base: recovered.base.clone(),
         last: recovered.entries.last().map_or(base, |e| (e.index, e.term)),

@@ -11,10 +11,10 @@ const RESET_RECORD_BYTES: usize = 1 << 20;
 /// The smallest segment.
 const MIN_SEGMENT_BYTES: u64 = DATA_START + 8 * SECTOR;
 
-/// Length of a segment that must hold `span` bytes of records.
-pub(super) fn segment_length(options: &LogOptions, span: u64) -> u64 {
+/// Length of a segment that must hold `span` bytes of records, when `free` bytes are free.
+pub(super) fn segment_length(options: &LogOptions, free: u64, span: u64) -> u64 {
     let least = format::whole_sectors(DATA_START + span + SECTOR);
-    format::whole_sectors(options.segment_bytes.max(MIN_SEGMENT_BYTES)).max(least)
+    format::whole_sectors(options.usual_length(free).max(MIN_SEGMENT_BYTES)).max(least)
 }
 
 /// Removes segments in the order given.
@@ -74,7 +74,7 @@ impl Restart<'_> {
             owner,
             number: self.number,
             kind: Kind::Reset,
-            length: segment_length(options, records.iter().map(room).sum()),
+            length: segment_length(options, disk.free()?, records.iter().map(room).sum()),
             hard_state: self.hard_state,
             base: self.base.clone(),
             batch,

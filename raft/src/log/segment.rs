@@ -82,6 +82,14 @@ impl Spare {
         Ok(())
     }
 
+    /// Removes the file, if there is one.
+    pub(super) fn remove(disk: &Disk) -> io::Result<()> {
+        match disk.exists(SPARE)? {
+            true => disk.remove(SPARE),
+            false => Ok(()),
+        }
+    }
+
     pub(super) fn is_full(&self) -> bool {
         self.filled == self.length
     }

@@ -180,8 +180,14 @@ impl<M: Machine> Applier<M> {
     /// makes durable fills the log. (Of rows that are written again and again the overlay stays small,
     /// and the log behind it does not.)
     fn lacks_room(&self) -> bool {
-        let longest = self.shared.options.max_unflushed_bytes();
-        self.store.full() || (self.unflushed + self.in_flush >= longest && self.store.is_behind())
+        let unflushed = self.unflushed + self.in_flush;
+        self.store.full() || (unflushed >= self.longest_unflushed() && self.store.is_behind())
+    }
+
+    /// Bytes of entries that may be applied and not durable.
+    fn longest_unflushed(&self) -> usize {
+        let usual = self.shared.options.max_unflushed_bytes();
+        usual.min(2 * self.shared.space.within(usual))
     }
 
     async fn wait_for_room(&mut self) -> Result<(), Fatal> {
@@ -257,10 +263,10 @@ impl<M: Machine> Applier<M> {
             self.drop_filled().await;
         }
         self.tidy_at = now() + AT_REST;
-        let force = self.unflushed >= self.shared.options.flush_log_bytes;
+        let force = self.unflushed >= self.flush_log_bytes();
         let overlay = self.shared.options.store.overlay_bytes;
         let pause = self.pace.pause(before, self.store.pressure(), overlay);
-        if self.unflushed >= self.shared.options.max_unflushed_bytes() / 2 {
+        if self.unflushed >= self.longest_unflushed() / 2 {
             self.store.give_way();
         }
         self.flush(force);
@@ -292,6 +298,12 @@ impl<M: Machine> Applier<M> {
         world::mark!("read: waits until its index is applied");
         self.waiting += queries.len();
         self.reads.entry(index).or_default().extend(queries);
+    }
+
+    /// Bytes of entries after which the state is flushed: fewer on a short disk.
+    fn flush_log_bytes(&self) -> usize {
+        let shared = &self.shared;
+        shared.space.within(shared.options.flush_log_bytes)
     }
 
     /// Starts a flush if one is due.
@@ -386,7 +398,7 @@ impl<M: Machine> Applier<M> {
                 self.durable();
                 // What was applied meanwhile may fill the log, and then nothing more arrives that
                 // would ask for its flush.
-                if self.unflushed >= self.shared.options.flush_log_bytes {
+                if self.unflushed >= self.flush_log_bytes() {
                     self.flush(true);
                 }
             }

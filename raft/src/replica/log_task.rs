@@ -3,6 +3,7 @@
 
 use super::error::Fatal;
 use super::shared::{Apply, Internal, Shared};
+use super::space;
 use crate::log::{Batch, Finished, Log, LogError};
 use raft_protocol::{SnapshotMeta, Write};
 use std::sync::Arc;
@@ -179,6 +180,7 @@ async fn job(
         })
         .await?;
     shared.log_bytes.store(log.bytes(), Ordering::Relaxed);
+    space::note(shared, log.free());
     Ok(log)
 }
 

@@ -20,6 +20,7 @@ mod pace;
 mod parts;
 mod peers;
 mod shared;
+mod space;
 mod start;
 mod status;
 mod told;

@@ -15,6 +15,7 @@ use world::disk::Disk;
 use world::turnstile::Turnstile;
 
 use super::error::{Fatal, ProposeError, ReadError};
+use super::space::Space;
 use crate::store::{Install, Installed, Spool, Stamp, StoreError};
 
 /// Events waiting for the Raft task; beyond, clients wait and mail is dropped.
@@ -130,6 +131,8 @@ pub(super) struct Shared {
     pub(super) digest: AtomicU64,
     pub(super) state_bytes: AtomicU64,
     pub(super) log_bytes: AtomicU64,
+    /// Room on the disk.
+    pub(super) space: Space,
     /// Log time at `applied`.
     pub(super) time_ms: AtomicU64,
     /// Why the node may not vote, besides abstention.
@@ -185,6 +188,7 @@ impl Shared {
             },
             uncommitted: Arc::new(Semaphore::new(options.max_uncommitted_bytes)),
             mail_room: Arc::new(Semaphore::new(INBOX_MAIL_BYTES)),
+            space: Space::new(options.log.reserve_bytes),
             options,
             disk,
             identity: Mutex::new(identity),

@@ -135,11 +135,12 @@ impl Consensus {
 
     /// The first index behind which the log through `last` has no more than `keep_log_bytes`.
     fn within_from_end(&self, base: Index, last: Index) -> Index {
+        let keep = self.shared.space.within(self.shared.options.keep_log_bytes);
         let entries = self.core.entries(base + 1, last, usize::MAX);
         let mut kept = 0;
         let fits = entries.iter().rev().take_while(|entry| {
             kept += entry.size();
-            kept <= self.shared.options.keep_log_bytes
+            kept <= keep
         });
         last - fits.count() as Index
     }
@@ -148,7 +149,8 @@ impl Consensus {
         let options = &self.shared.options;
         let status = self.core.status();
         let mut through = self.snapshots.durable.min(status.commit);
-        if status.log_bytes <= options.max_log_bytes - options.max_unflushed_bytes() {
+        let longest = options.max_log_bytes - options.max_unflushed_bytes();
+        if status.log_bytes <= self.shared.space.within(longest) {
             through = self.within_from_end(status.base_index, through);
             let spool = self.snapshots.spool.as_ref().map(|s| s.stamp.index);
             for needed in [spool, self.snapshots.requested].into_iter().flatten() {

@@ -9,6 +9,7 @@ use super::meet;
 use super::options::Options;
 use super::peers::Peers;
 use super::shared::{Shared, lock};
+use super::space;
 use super::told;
 use crate::identity::{self, Identity};
 use crate::log::{Log, LogError, LogOwner, Recovered};
@@ -112,6 +113,7 @@ impl<M: Machine> Replica<M> {
             raft: tokio::spawn(raft.run()),
             log: tokio::spawn(log_task::run(shared.clone(), log, log_rx)),
             apply: tokio::spawn(applier.run()),
+            space: tokio::spawn(space::watch(shared.clone())),
             announced: match born {
                 true => meet::announce(&shared),
                 false => Vec::new(), // its birth does that
@@ -175,6 +177,7 @@ struct Tasks {
     raft: JoinHandle<()>,
     log: JoinHandle<Result<(), Fatal>>,
     apply: JoinHandle<Result<(), Fatal>>,
+    space: JoinHandle<()>,
     birth: Option<JoinHandle<Result<(), Fatal>>>,
     announced: Vec<JoinHandle<()>>,
     _lock: DirLock,
@@ -185,6 +188,7 @@ impl Drop for Tasks {
         self.raft.abort();
         self.log.abort();
         self.apply.abort();
+        self.space.abort();
         self.announced.iter().for_each(JoinHandle::abort);
         if let Some(birth) = &self.birth {
             birth.abort();

@@ -10,6 +10,7 @@ use world::disk::Disk;
 pub const OPTIONS: LogOptions = LogOptions {
     segment_bytes: 16 << 10,
     fill_bytes: 2 << 10,
+    reserve_bytes: 64 << 10,
 };
 
 pub const OWNER: LogOwner = LogOwner {

@@ -124,4 +124,42 @@ pub(super) const MUTANTS: &[Mutant] = &[
         )],
         tests: &["raft/lib::replica::log_task::tests::a_shared_sync_holds"],
     },
+    Mutant {
+        id: "X70",
+        star: false,
+        what: "a spare segment is made of a disk's last bytes",
+        seen: "an operator: a full disk was kept full by the spare file, at every start",
+        edits: &[edit(
+            "raft/src/log/chore.rs",
+            "    if options.is_short(disk.free()?.saturating_sub(missing)) {",
+            "    if options.is_short(disk.free()?.saturating_add(options.reserve_bytes + missing)) {",
+        )],
+        tests: &["raft/log_room::the_spare_gives_way"],
+    },
+    Mutant {
+        id: "X71",
+        star: false,
+        what: "leftovers are removed after the identity file is written",
+        seen: "an operator: they filled the disk, and no start got past that write",
+        edits: &[edit(
+            "raft/src/identity.rs",
+            "    clear(disk).map_err(&failed)?;
+    save(disk, &identity)?;",
+            "    save(disk, &identity)?;
+    clear(disk).map_err(&failed)?;",
+        )],
+        tests: &["raft/identity::leftovers_are_removed"],
+    },
+    Mutant {
+        id: "X72",
+        star: false,
+        what: "segments on a small disk are as long as ever",
+        seen: "an operator: 48 MiB of log for 1 MB of rows ended the server",
+        edits: &[edit(
+            "raft/src/log/room.rs",
+            "            true => (free / SHARE).max(LEAST).min(self.segment_bytes),",
+            "            true => self.segment_bytes,",
+        )],
+        tests: &["raft/log_room::a_small_disk_is_enough"],
+    },
 ];

@@ -1,0 +1,175 @@
+//! Room on the disk: how much there is, what is done early when it runs short, and what is said of it.
+
+use super::shared::Shared;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use world::clock::{Instant, now, sleep};
+
+/// How often the disk is looked at, besides the look before each write to the log.
+const LOOK: Duration = Duration::from_secs(1);
+/// A limit is at most this share of what is free, when that is less than the reserve.
+const SHARE: u64 = 8;
+/// And at least this, bytes.
+const LEAST: u64 = 1 << 20;
+/// A disk that stays short is spoken of again after the first of these, then after twice as long,
+/// and so on up to the second.
+const AGAIN: (Duration, Duration) = (
+    Duration::from_secs(10 * 60),
+    Duration::from_secs(24 * 60 * 60),
+);
+
+/// What is known of the room on a disk.
+pub(super) struct Space {
+    reserve: u64,
+    free: AtomicU64,
+    said: Mutex<Said>,
+}
+
+/// What is to be said now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Say {
+    Nothing,
+    Short,
+    Over,
+}
+
+/// When a short disk is spoken of.
+#[derive(Debug, Default)]
+struct Said {
+    /// When again, and how long after the last time that is; absent while there is room.
+    again: Option<(Instant, Duration)>,
+}
+
+impl Said {
+    /// There is room again only an eighth above the reserve: else each write might cross it.
+    fn look(&mut self, free: u64, reserve: u64, at: Instant) -> Say {
+        match self.again {
+            None if free >= reserve => Say::Nothing,
+            None => {
+                self.again = Some((at + AGAIN.0, AGAIN.0));
+                Say::Short
+            }
+            Some(_) if free >= reserve + reserve / 8 => {
+                self.again = None;
+                Say::Over
+            }
+            Some((due, after)) if at >= due => {
+                let after = (2 * after).min(AGAIN.1);
+                self.again = Some((at + after, after));
+                Say::Short
+            }
+            Some(_) => Say::Nothing,
+        }
+    }
+}
+
+impl Space {
+    /// Nothing is known yet: the disk is taken for an empty one.
+    pub(super) fn new(reserve: u64) -> Space {
+        Space {
+            reserve,
+            free: AtomicU64::new(u64::MAX),
+            said: Mutex::default(),
+        }
+    }
+
+    /// Bytes that were free lately.
+    pub(super) fn free(&self) -> u64 {
+        self.free.load(Ordering::Relaxed)
+    }
+
+    /// A limit in bytes: `usual`, and less on a short disk, so that the state is flushed and the log
+    /// behind it removed before they fill it.
+    pub(super) fn within(&self, usual: usize) -> usize {
+        let free = self.free();
+        if free >= self.reserve {
+            return usual;
+        }
+        usual.min(usize::try_from((free / SHARE).max(LEAST)).unwrap_or(usual))
+    }
+
+    /// So many bytes were free just now.
+    fn note(&self, free: u64) -> Say {
+        self.free.store(free, Ordering::Relaxed);
+        let mut said = super::shared::lock(&self.said);
+        said.look(free, self.reserve, now())
+    }
+}
+
+/// Takes in how much is free, and says so when that is little.
+pub(super) fn note(shared: &Shared, free: u64) {
+    let site = shared.site;
+    let (path, reserve) = (shared.disk.path(""), shared.options.log.reserve_bytes);
+    let path = path.display();
+    match shared.space.note(free) {
+        Say::Nothing => {}
+        Say::Short => {
+            world::mark!("disk: it runs short, and that is said");
+            tracing::warn!(
+                group = site.group,
+                node = site.node,
+                "the disk of {path} runs short: {free} bytes are free, and {reserve} are meant to stay free; \
+                 the server goes on with a short log and makes no copies of its state: give it room"
+            );
+        }
+        Say::Over => tracing::info!(
+            group = site.group,
+            node = site.node,
+            "the disk of {path} has room again: {free} bytes are free"
+        ),
+    }
+}
+
+/// Looks at the disk for as long as the replica lives: it may fill, or be given room, while nothing
+/// is written here. (A disk that cannot be looked at ends the server with the next write.)
+pub(super) async fn watch(shared: Arc<Shared>) {
+    loop {
+        let disk = shared.disk.clone();
+        if let Ok(free) = shared.disk.job(move || disk.free()).await {
+            note(&shared, free);
+        }
+        sleep(LOOK).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RESERVE: u64 = 64 << 20;
+
+    /// Once when it begins, then at growing distances, and once when it is over.
+    #[test]
+    fn a_short_disk_is_spoken_of_at_growing_distances() {
+        let (mut said, begin) = (Said::default(), now());
+        let mut at = |minutes: u64, free: u64| {
+            let at = begin + Duration::from_secs(60 * minutes);
+            said.look(free, RESERVE, at)
+        };
+        assert_eq!(at(0, RESERVE), Say::Nothing);
+        let minutes = (0..=24 * 60).filter(|m| at(*m, RESERVE - 1) == Say::Short);
+        let minutes: Vec<u64> = minutes.collect();
+        assert_eq!(minutes, [0, 10, 30, 70, 150, 310, 630, 1270]);
+        assert_eq!(at(1441, RESERVE), Say::Nothing, "hardly more than that");
+        assert_eq!(at(1442, RESERVE + RESERVE / 8), Say::Over);
+        assert_eq!(at(1443, RESERVE), Say::Nothing);
+        assert_eq!(at(1444, RESERVE - 1), Say::Short, "anew");
+    }
+
+    #[test]
+    fn limits_follow_the_room_only_on_a_short_disk() {
+        let space = Space::new(RESERVE);
+        assert_eq!(space.within(48 << 20), 48 << 20, "nothing is known");
+        for (free, limit) in [
+            (RESERVE, 48 << 20),
+            (RESERVE - 8, (8 << 20) - 1),
+            (24 << 20, 3 << 20),
+            (0, 1 << 20),
+        ] {
+            let _ = space.note(free);
+            assert_eq!(space.within(48 << 20), limit, "{free}");
+        }
+        assert_eq!(space.within(1000), 1000, "never more than usual");
+    }
+}
