@@ -1,6 +1,7 @@
 //! The program `ctrler`: its flags and its life. `kvctl up` runs it too, as a child process of its own.
 
 use crate::api::{CHANNEL, Request, Response};
+use crate::machine::LEVEL;
 use crate::program::{self, Peers};
 use crate::server::{self, ServerOptions};
 use clap::Parser;
@@ -75,6 +76,7 @@ async fn start(args: Args) -> Result<(), String> {
     let disk = Disk::real(args.data).map_err(|e| e.to_string())?;
     let mut replica = Options::new(0, args.id, args.peers.0);
     replica.limits = program::fit(replica.limits);
+    replica.level = LEVEL;
     let options = ServerOptions {
         replica,
         listen,

@@ -263,6 +263,7 @@ pub fn client_hello() -> Hello {
         nonce: 0,
         to: None,
         before: Vec::new(),
+        level: 1,
     }
 }
 

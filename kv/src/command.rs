@@ -1,6 +1,7 @@
 //! The program `kv`: its flags and its life. `kvctl up` runs it too, as a child process of its own.
 
 use crate::api::{CHANNEL, KvStatus, Request, Response};
+use crate::machine::command::LEVEL;
 use crate::server::{self, ServerOptions};
 use clap::Parser;
 use ctrler::client::Client;
@@ -79,6 +80,7 @@ async fn start(args: Args) -> Result<(), String> {
     let disk = Disk::real(args.data).map_err(|e| e.to_string())?;
     let mut replica = Options::new(args.group, args.id, args.peers.0);
     replica.limits = program::fit(replica.limits);
+    replica.level = LEVEL;
     let options = ServerOptions {
         replica,
         listen,

@@ -242,7 +242,7 @@ fn clear(disk: &Disk) -> io::Result<()> {
         for name in disk.list(dir)? {
             let spool = dir.is_empty() && name.starts_with(SPOOL);
             if spool || name.ends_with(".tmp") {
-                disk.remove(&[dir, &name].join("/").trim_start_matches('/'))?;
+                disk.remove([dir, &name].join("/").trim_start_matches('/'))?;
             }
         }
     }

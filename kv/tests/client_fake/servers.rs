@@ -103,6 +103,7 @@ pub fn hello(cluster: u128, group: u64, node: u64) -> Hello {
         nonce: 1,
         to: None,
         before: Vec::new(),
+        level: 1,
     }
 }
 

@@ -2,10 +2,10 @@
 
 use super::error::{ProposeError, ReadError};
 use super::meet;
-use super::shared::{Apply, Event, Query, Shared, Waiter, lock};
+use super::shared::{Apply, COMMAND_BYTES, Event, Query, Shared, Waiter, lock};
 use super::status::ReplicaStatus;
 use super::transfer::Receiver;
-use super::wire::{Answer, Call, Mail, decode, encode};
+use super::wire::{Answer, Call, decode, decode_mail, encode};
 use crate::identity::Identity;
 use crate::machine::Machine;
 use bytes::Bytes;
@@ -62,7 +62,7 @@ impl<M: Machine> Replica<M> {
         if shared.is_stopping() {
             return Err(ProposeError::Stopped);
         }
-        let cost = u32::try_from(command.len() + 64).unwrap_or(u32::MAX);
+        let cost = u32::try_from(command.len() + COMMAND_BYTES).unwrap_or(u32::MAX);
         let permit = shared.uncommitted.clone().try_acquire_many_owned(cost);
         let permit = permit.map_err(|_| ProposeError::Busy)?;
         let (reply, answer) = oneshot::channel();
@@ -210,8 +210,8 @@ impl<M: Machine> Replica<M> {
         let Some(mut room) = self.mail_room(body.len()) else {
             return;
         };
-        match decode::<Mail>(&body) {
-            Ok(Mail::V1(messages)) => {
+        match decode_mail(&body) {
+            Ok(messages) => {
                 let bytes: usize = messages.iter().map(Message::size).sum();
                 match self.mail_room(bytes.saturating_sub(body.len())) {
                     Some(more) => room.merge(more),

@@ -3,6 +3,7 @@
 use super::*;
 use crate::replica::parts::{Nothing, disk, options, shared};
 use crate::replica::shared::{Ends, INBOX, INBOX_MAIL_BYTES};
+use crate::replica::wire::encode_mail;
 use crate::store::Stamp;
 use raft_protocol::{Body, Entry};
 use std::collections::BTreeMap;
@@ -22,6 +23,7 @@ fn peer() -> Hello {
         nonce: 1,
         to: None,
         before: Vec::new(),
+        level: 1,
     }
 }
 
@@ -38,13 +40,14 @@ fn append(entries: impl IntoIterator<Item = Body>) -> Bytes {
         index,
         body,
     });
-    encode(&Mail::V1(vec![Message::Append {
+    let append = Message::Append {
         term: 1,
         prev_index: 0,
         prev_term: 0,
         commit: 0,
         entries: entries.collect(),
-    }]))
+    };
+    encode_mail(&[append], PROTOCOL.1)
 }
 
 /// Hands in mail until none is taken any more; how much was.
@@ -183,4 +186,29 @@ fn requests_enter_in_the_order_they_came() {
             assert_eq!(came, order);
         });
     }
+}
+
+/// Short commands are work as well: no more than some thousands of them wait to be applied.
+#[test]
+fn short_commands_that_wait_are_bounded_in_number() {
+    block_on_test(async {
+        let (replica, _ends) = replica();
+        let most = replica.shared.options.max_uncommitted_bytes / COMMAND_BYTES;
+        let mut waiting = Vec::new();
+        let refused = loop {
+            let replica = replica.clone();
+            let mut proposal = Box::pin(async move {
+                let command = Bytes::from_static(b"x");
+                replica.propose(command, Duration::from_secs(60)).await
+            });
+            let polled = poll_fn(|cx| Poll::Ready(proposal.as_mut().poll(cx))).await;
+            match polled {
+                Poll::Pending => waiting.push(proposal),
+                Poll::Ready(answer) => break answer,
+            }
+            assert!(waiting.len() <= most, "{} of them wait", waiting.len());
+        };
+        assert!(matches!(refused, Err(ProposeError::Busy)), "{refused:?}");
+        assert!(waiting.len() > most / 2 && most < 10_000, "{most}");
+    });
 }

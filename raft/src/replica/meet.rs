@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinHandle;
 use world::clock::sleep;
-use world::net::{Hello, Link, PROTOCOL};
+use world::net::{Hello, Link};
 
 /// Between two rounds of asking peers that have not answered.
 const RETRY: Duration = Duration::from_millis(200);
@@ -32,7 +32,7 @@ const DEADLINE: Duration = Duration::from_secs(2);
 pub(super) fn hello(shared: &Shared, to: Option<(u64, u64)>) -> Hello {
     let identity = lock(&shared.identity);
     Hello {
-        protocol: PROTOCOL,
+        protocol: shared.options.protocol,
         cluster: identity.cluster,
         group: Some(identity.group),
         node: identity.node,
@@ -41,6 +41,7 @@ pub(super) fn hello(shared: &Shared, to: Option<(u64, u64)>) -> Hello {
         nonce: identity.nonce,
         to,
         before: identity.before.clone(),
+        level: shared.options.level,
     }
 }
 

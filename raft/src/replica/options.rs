@@ -5,7 +5,7 @@ use crate::store::StoreOptions;
 use raft_protocol::{NodeId, Settings};
 use std::collections::BTreeMap;
 use std::time::Duration;
-use world::net::Limits;
+use world::net::{Limits, PROTOCOL};
 
 /// What a replica is started with.
 #[derive(Clone)]
@@ -28,6 +28,11 @@ pub struct Options {
     pub store: StoreOptions,
     /// Network.
     pub limits: Limits,
+    /// Protocol versions spoken with other members, lowest and highest, all of them among those of
+    /// [`PROTOCOL`]: a trial of builds of several ages.
+    pub protocol: (u16, u16),
+    /// Highest feature level that the state machine reads.
+    pub level: u32,
     /// Entries kept in the log behind the durable state for followers that lag, bytes.
     pub keep_log_bytes: usize,
     /// The state is flushed when this many bytes of entries were applied since the last flush,
@@ -39,7 +44,7 @@ pub struct Options {
     pub max_log_bytes: usize,
     /// Bytes of entries in one append, see `raft_protocol::Settings`.
     pub max_append_bytes: usize,
-    /// Commands waiting for commitment, bytes; beyond: `Busy`.
+    /// Commands that wait to be applied, bytes, each with 4 KiB besides; beyond: `Busy`.
     pub max_uncommitted_bytes: usize,
     /// Replies to reads that were made and are not with a socket yet, bytes, of all connections
     /// together; beyond, by one reply at the most: `Busy`. (Replies to commands are short, and
@@ -60,6 +65,8 @@ impl Options {
             log: LogOptions::default(),
             store: StoreOptions::in_turn(node),
             limits: Limits::default(),
+            protocol: PROTOCOL,
+            level: 1,
             keep_log_bytes: 16 << 20,
             flush_log_bytes: 48 << 20,
             max_log_bytes: 192 << 20,

@@ -4,11 +4,11 @@ use super::CHANNEL;
 use super::meet;
 use super::shared::Shared;
 use super::told;
-use super::wire::{Mail, encode};
+use super::wire::encode_mail;
 use raft_protocol::{Envelope, Message, NodeId};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use world::net::{Hello, Link};
+use world::net::{Hello, Link, PROTOCOL, common_protocol};
 use world::observe;
 
 /// Messages to one peer are put into one mail up to about this many bytes.
@@ -98,7 +98,10 @@ fn send(shared: &Shared, to: NodeId, peer: &mut Peer) {
     peer.outbox_bytes = 0;
     let messages = std::mem::take(&mut peer.outbox);
     let count = messages.len() as u64;
-    let queued = peer.mail.mail(CHANNEL, encode(&Mail::V1(messages)));
+    // Whoever has not introduced itself gets nothing anyway.
+    let theirs = peer.mail.peer_protocol().unwrap_or(PROTOCOL);
+    let spoken = common_protocol(shared.options.protocol, theirs).unwrap_or(PROTOCOL.0);
+    let queued = peer.mail.mail(CHANNEL, encode_mail(&messages, spoken));
     observe(
         shared.site,
         "send",

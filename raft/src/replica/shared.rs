@@ -27,6 +27,10 @@ pub(super) const INBOX_MAIL_BYTES: usize = 64 << 20;
 /// Bytes of committed entries handed to the apply task and not yet applied.
 pub(super) const APPLY_WINDOW_BYTES: usize = 1 << 20;
 
+/// What a command that waits counts besides its bytes: each one is kept, committed and applied by
+/// every member, however short it is. So no more than some thousands of them wait.
+pub(super) const COMMAND_BYTES: usize = 4 << 10;
+
 /// A client that waits for a command.
 pub(super) struct Waiter {
     pub(super) reply: oneshot::Sender<Result<Bytes, ProposeError>>,

@@ -43,17 +43,25 @@ fn golden_hello() {
         nonce: 300,
         to: Some((8, 9)),
         before: vec![10, 300],
+        level: 300,
     };
     // Variant 0, then the fields in order, as postcard's variable-length numbers.
-    let golden = [
+    let first = [
         0, 1, 2, 1, 3, 1, 4, 5, 6, 7, 0xac, 2, 1, 8, 9, 2, 10, 0xac, 2,
     ];
+    let golden = [&first[..], &[0xac, 2]].concat();
     assert_eq!(full.to_bytes()[..], golden);
     // Fields appended by a newer build are ignored.
     let newer = [&golden[..], &[1, 2, 3]].concat();
-    assert_eq!(Hello::from_bytes(&newer), Ok(full));
+    assert_eq!(Hello::from_bytes(&newer).as_ref(), Ok(&full));
     for cut in 0..golden.len() {
-        assert!(Hello::from_bytes(&golden[..cut]).is_err());
+        // The hello of the first build, which had no level, ends here.
+        let old = Hello {
+            level: 1,
+            ..full.clone()
+        };
+        let expected = (cut == first.len()).then_some(old);
+        assert_eq!(Hello::from_bytes(&golden[..cut]).ok(), expected, "{cut}");
     }
     let client = Hello {
         cluster: None,
@@ -64,7 +72,7 @@ fn golden_hello() {
         nonce: 0,
         ..hello(0)
     };
-    assert_eq!(client.to_bytes()[..], [0, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0]);
+    assert_eq!(client.to_bytes()[..], [0, 1, 2, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
 }
 
 #[test]

@@ -270,4 +270,40 @@ pub(super) const MUTANTS: &[Mutant] = &[
         )],
         tests: &["ctrler/history::a_group_goes_past"],
     },
+    Mutant {
+        id: "X60",
+        star: false,
+        what: "one message of a kind that is not known loses the whole mail",
+        seen: "a rolling upgrade in which newer members say something new",
+        edits: &[edit(
+            "raft/src/replica/wire.rs",
+            "Err(_) => world::mark!(\"mail: a message of an unknown kind is left out\"),",
+            "Err(reason) => return Err(reason),",
+        )],
+        tests: &["raft/lib::replica::wire::tests::one_unknown"],
+    },
+    Mutant {
+        id: "X61",
+        star: false,
+        what: "mail is sent in the newest form, whatever the other end speaks",
+        seen: "a rolling upgrade: older members hear nothing",
+        edits: &[edit(
+            "raft/src/replica/peers.rs",
+            "unwrap_or(PROTOCOL.0);",
+            "unwrap_or(PROTOCOL.0).max(PROTOCOL.1);",
+        )],
+        tests: &["sim-tests/raft_scenarios::versions"],
+    },
+    Mutant {
+        id: "X62",
+        star: false,
+        what: "a command that waits counts its bytes alone, so that hundreds of thousands wait",
+        seen: "1 020 appends of a byte each: a writer of another shard waited for 28 s",
+        edits: &[edit(
+            "raft/src/replica/handle.rs",
+            "u32::try_from(command.len() + COMMAND_BYTES)",
+            "u32::try_from(command.len() + 64)",
+        )],
+        tests: &["raft/lib::replica::handle::tests::short_commands"],
+    },
 ];

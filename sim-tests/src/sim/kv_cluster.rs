@@ -360,5 +360,6 @@ pub(super) fn hello() -> Hello {
         nonce: 0,
         to: None,
         before: Vec::new(),
+        level: 1,
     }
 }

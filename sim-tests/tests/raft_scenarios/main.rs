@@ -14,4 +14,5 @@ mod elections;
 mod figure8;
 mod persistence;
 mod snapshots;
+mod versions;
 mod wounds;

@@ -4,8 +4,14 @@ use super::frame::FrameError;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-/// Protocol versions this build speaks, lowest and highest.
-pub const PROTOCOL: (u16, u16) = (1, 1);
+/// Protocol versions this build speaks, lowest and highest. Both ends of a connection speak the
+/// highest one in both ranges ([`common_protocol`]).
+///
+/// | version | since then |
+/// |---|---|
+/// | 1 | hello, mail, calls |
+/// | 2 | every message of a mail has its own length, so one that is not known leaves the others |
+pub const PROTOCOL: (u16, u16) = (1, 2);
 
 /// Largest body of a hello or a refusal, in bytes: a stranger cannot make us gather more.
 pub const MAX_HELLO: usize = 4096;
@@ -35,20 +41,48 @@ pub struct Hello {
     /// Random numbers of the disk's earlier starts, the newest first, at most [`STARTS`]: who met
     /// one of them knows whether it is this disk's past.
     pub before: Vec<u64>,
+    /// Highest feature level that the sender reads in its log and state; 1 when it does not say.
+    #[serde(skip)]
+    pub level: u32,
 }
 
-/// A hello on the wire. Old builds must be able to read (and then refuse) the hello of newer
-/// ones, so this variant stays for ever; new fields are appended and old readers ignore the rest.
+/// A hello on the wire, which builds of every age must be able to read, if only to refuse it. So this
+/// variant stays forever, and its fields with it; what was added later ([`Added`]) stands behind it.
 #[derive(Serialize, Deserialize)]
 enum Wire {
     V1(Hello),
+}
+
+/// What is added to a hello, each field behind the one before: an old reader ignores all of them, and
+/// of an old sender's hello, which ends before, they have the values of [`Added::default`].
+struct Added {
+    level: u32,
+}
+
+impl Default for Added {
+    fn default() -> Added {
+        Added { level: 1 }
+    }
+}
+
+impl Added {
+    /// Reads them in order, as far as the hello goes.
+    fn read(bytes: &[u8]) -> Result<Added, postcard::Error> {
+        let mut added = Added::default();
+        if bytes.is_empty() {
+            return Ok(added);
+        }
+        (added.level, _) = postcard::take_from_bytes(bytes)?;
+        Ok(added)
+    }
 }
 
 impl Hello {
     /// The body of a hello frame.
     pub fn to_bytes(&self) -> Bytes {
         // Writing to memory fails only for types postcard cannot express; this is not one.
-        let bytes = postcard::to_stdvec(&Wire::V1(self.clone())).expect("a hello is plain data");
+        let first = postcard::to_stdvec(&Wire::V1(self.clone())).expect("a hello is plain data");
+        let bytes = postcard::to_extend(&self.level, first).expect("a number is plain data");
         Bytes::from(bytes)
     }
 
@@ -59,7 +93,10 @@ impl Hello {
             limit: MAX_HELLO,
         };
         match postcard::take_from_bytes::<Wire>(body) {
-            Ok((Wire::V1(hello), _)) => Ok(hello),
+            Ok((Wire::V1(hello), rest)) => match Added::read(rest) {
+                Ok(Added { level }) => Ok(Hello { level, ..hello }),
+                Err(_) => Err(error),
+            },
             Err(_) => Err(error),
         }
     }

@@ -220,6 +220,11 @@ impl Link {
         self.shared().lock().peer.as_deref().cloned()
     }
 
+    /// The protocol versions that the peer speaks, once it has introduced itself.
+    pub fn peer_protocol(&self) -> Option<(u16, u16)> {
+        self.shared().lock().peer.as_ref().map(|peer| peer.protocol)
+    }
+
     /// What a frame takes of the queue's room; one larger than the queue takes all of it.
     fn weight(&self, body: &Bytes) -> u32 {
         let weight = body.len() + super::HEADER;

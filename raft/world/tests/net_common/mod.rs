@@ -49,6 +49,7 @@ pub fn hello(node: u64) -> Hello {
         nonce: 2,
         to: None,
         before: Vec::new(),
+        level: 1,
     }
 }
 
