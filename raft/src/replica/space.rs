@@ -105,7 +105,6 @@ pub(super) fn note(shared: &Shared, free: u64) {
     match shared.space.note(free) {
         Say::Nothing => {}
         Say::Short => {
-            world::mark!("disk: it runs short, and that is said");
             tracing::warn!(
                 group = site.group,
                 node = site.node,

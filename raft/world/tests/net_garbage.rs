@@ -231,7 +231,7 @@ fn protocols_without_overlap_are_refused_naming_both_ranges() {
             panic!("{refused:?}")
         };
         assert!(
-            reason.contains("1 to 1") && reason.contains("5 to 6"),
+            reason.contains("1 to 2") && reason.contains("5 to 6"),
             "{reason}"
         );
         assert_eq!(

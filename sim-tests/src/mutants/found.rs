@@ -124,8 +124,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
         seen: "the limit that the simulation checked was not the one that was kept",
         edits: &[edit(
             "raft/src/replica/apply.rs",
-            "(self.unflushed + self.in_flush >= longest && self.store.is_behind())",
-            "(self.unflushed >= 3 * longest && self.store.is_behind())",
+            "(unflushed >= self.longest_unflushed() && self.store.is_behind())",
+            "(self.unflushed >= 3 * self.longest_unflushed() && self.store.is_behind())",
         )],
         tests: &["sim-tests/raft_scenarios::compaction::no_more_is_applied"],
     },

@@ -2,6 +2,7 @@
 
 use super::common::*;
 use sim_tests::sim::RaftOptions;
+use sim_tests::sim::nodes::eventually;
 use std::sync::Arc;
 
 /// A member that speaks an older protocol, whether it leads or follows, agrees with newer ones.
@@ -16,6 +17,12 @@ async fn an_older_member_and_newer_ones_agree() {
         ..RaftOptions::of(3)
     };
     scenario(options, |c| async move {
+        for node in c.ids() {
+            eventually("the node is born", LONG, || async {
+                c.status(node).is_some_and(|s| s.not_voting.is_none())
+            })
+            .await;
+        }
         for round in 0..4 {
             // Node 1 and another one: each word of either is needed.
             let other = 2 + round % 2;
