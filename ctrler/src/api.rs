@@ -37,6 +37,14 @@ pub enum Request {
     },
 }
 
+impl Request {
+    /// True of a request that controllers of earlier builds do not know, and that can be asked of
+    /// them in another way.
+    pub fn has_older_form(&self) -> bool {
+        matches!(self, Request::Next { .. })
+    }
+}
+
 /// A change of the controllers' state.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Change {

@@ -65,7 +65,8 @@ impl Courier {
         link.call(CHANNEL, body, deadline).await
     }
 
-    /// Asks until some server gives an answer other than "not I", "not now" or "I cannot say".
+    /// Asks until some server gives an answer other than "not I", "not now" or "I cannot say". That it
+    /// does not know the request counts only where the caller can ask in an older form.
     pub async fn send(&self, request: &Request, deadline: Duration) -> Result<Response, Failure> {
         let until = world::clock::now() + deadline;
         let body: Bytes = encode(request).into();
@@ -101,6 +102,9 @@ impl Courier {
                         in_doubt: true,
                         reason: format!("{server} could not say whether it was committed"),
                     };
+                }
+                Ok(Some(response @ Response::Malformed(_))) if request.has_older_form() => {
+                    return Ok(response);
                 }
                 Ok(Some(Response::Malformed(reason))) => {
                     failure.reason = format!("{server} is of another version: {reason}");

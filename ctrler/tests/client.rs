@@ -5,6 +5,7 @@ use bytes::Bytes;
 use common::{group, join};
 use ctrler::api::{CHANNEL, Change, Request, Response};
 use ctrler::client::{Client, ClientError};
+use ctrler::config::Config;
 use ctrler::program::client_hello;
 use raft::session::{Refusal, Seq};
 use std::future::Future;
@@ -309,5 +310,31 @@ fn a_server_of_another_group_or_cluster_is_refused() {
         let pages = client(&[&server, "127.0.0.1:1"]).status(SOON).await;
         assert_eq!(pages.len(), 2);
         assert!(pages.iter().all(|(_, page)| page.is_err()));
+    });
+}
+
+/// Controllers of a build that does not know how far a group may go are asked for the configuration
+/// behind its own, at once.
+#[test]
+fn older_controllers_are_asked_for_the_next_configuration() {
+    run(async {
+        let heard = Heard::default();
+        let heard_there = heard.clone();
+        let server = fake(0, move |request| {
+            heard_there.note(request);
+            Some(match request {
+                Request::Query(Some(num)) => Response::Config(Config {
+                    num: *num,
+                    ..Config::default()
+                }),
+                _ => Response::Malformed("a request that this version does not know".into()),
+            })
+        })
+        .await;
+        let next = client(&[&server]).next(3, 5, SOON).await;
+        assert_eq!(next.map(|config| config.num), Ok(6));
+        let asked = heard.0.lock().unwrap().clone();
+        let next = Request::Next { group: 3, after: 5 };
+        assert_eq!(asked, [next, Request::Query(Some(6))]);
     });
 }

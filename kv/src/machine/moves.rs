@@ -1,5 +1,5 @@
-//! Shards on the move: configurations entered or skipped, shards frozen, installed, released and swept. Every
-//! command here names the configuration it belongs to, and one that comes late changes nothing.
+//! Shards on the move: configurations entered or skipped, shards frozen, installed, released and
+//! swept. Every command here names the configuration it belongs to, and one that comes late changes nothing.
 
 use super::chunk::{self, Chunk};
 use super::command::{Ack, Enter, Skip};

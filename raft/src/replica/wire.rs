@@ -24,13 +24,13 @@ const LENGTHS: u16 = 2;
 pub(super) fn encode_mail(messages: &[Message], protocol: u16) -> Bytes {
     if protocol < LENGTHS {
         let body = postcard::to_extend(messages, vec![MAIL_V1]);
-        return body.map(Bytes::from).unwrap_or_default();
+        return body.expect("messages are plain data").into();
     }
     let mut body = vec![MAIL_V2];
     for message in messages {
         let start = body.len();
         body.extend_from_slice(&[0; 4]);
-        body = postcard::to_extend(message, body).unwrap_or_default();
+        body = postcard::to_extend(message, body).expect("messages are plain data");
         let length = (body.len() - start - 4) as u32;
         body[start..start + 4].copy_from_slice(&length.to_le_bytes());
     }
