@@ -210,7 +210,7 @@ impl<M: Machine> Replica<M> {
         let Some(mut room) = self.mail_room(body.len()) else {
             return;
         };
-        match decode_mail(&body) {
+        match decode_mail(&body, shared.options.protocol.1) {
             Ok(messages) => {
                 let bytes: usize = messages.iter().map(Message::size).sum();
                 match self.mail_room(bytes.saturating_sub(body.len())) {

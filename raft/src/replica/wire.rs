@@ -38,11 +38,11 @@ pub(super) fn encode_mail(messages: &[Message], protocol: u16) -> Bytes {
 }
 
 /// The messages of a mail that this build knows; the reason says why none can be read, or none
-/// behind a place.
-pub(super) fn decode_mail(body: &[u8]) -> Result<Vec<Message>, String> {
+/// behind a place. `protocol`: the highest version that this end speaks.
+pub(super) fn decode_mail(body: &[u8], protocol: u16) -> Result<Vec<Message>, String> {
     match body.split_first() {
         Some((&MAIL_V1, rest)) => decode(rest),
-        Some((&MAIL_V2, mut rest)) => {
+        Some((&MAIL_V2, mut rest)) if protocol >= LENGTHS => {
             let mut messages = Vec::new();
             while !rest.is_empty() {
                 let (length, behind) = rest.split_first_chunk().ok_or("it ends in a length")?;
@@ -57,7 +57,9 @@ pub(super) fn decode_mail(body: &[u8]) -> Result<Vec<Message>, String> {
             }
             Ok(messages)
         }
-        Some((form, _)) => Err(format!("its form is {form}, expected 0 or 1")),
+        Some((form, _)) => Err(format!(
+            "its form is {form}, which is none of protocol {protocol}"
+        )),
         None => Err("it is empty".to_owned()),
     }
 }
@@ -162,8 +164,10 @@ mod tests {
         let second = [1, 4, 0, 0, 0, 3, 0xac, 2, 1, 3, 0, 0, 0, 3, 5, 1];
         assert_eq!(encode_mail(&votes(), 1)[..], first);
         assert_eq!(encode_mail(&votes(), 2)[..], second);
-        assert_eq!(decode_mail(&first), Ok(votes()));
-        assert_eq!(decode_mail(&second), Ok(votes()));
+        assert_eq!(decode_mail(&first, 2), Ok(votes()));
+        assert_eq!(decode_mail(&second, 2), Ok(votes()));
+        assert_eq!(decode_mail(&first, 1), Ok(votes()));
+        assert!(decode_mail(&second, 1).is_err(), "an older build cannot");
     }
 
     /// A newer build may say what this one does not know: the rest is heard.
@@ -174,7 +178,7 @@ mod tests {
             &[3, 0, 0, 0, 200, 1, 7],
             &encode_mail(&votes()[1..], 2)[1..],
         ];
-        assert_eq!(decode_mail(&mixed.concat()), Ok(votes()));
+        assert_eq!(decode_mail(&mixed.concat(), 2), Ok(votes()));
     }
 
     #[test]
@@ -187,13 +191,13 @@ mod tests {
             &[0, 9],
         ];
         for body in bad {
-            assert!(decode_mail(body).is_err(), "{body:?}");
+            assert!(decode_mail(body, 2).is_err(), "{body:?}");
         }
         let all = encode_mail(&votes(), 2);
         let whole = [1, 9, all.len()];
         for cut in 0..all.len() {
             assert_eq!(
-                decode_mail(&all[..cut]).is_ok(),
+                decode_mail(&all[..cut], 2).is_ok(),
                 whole.contains(&cut),
                 "{cut}"
             );

@@ -101,10 +101,6 @@ pub const ELSEWHERE: &[(&str, &str)] = &[
         "kv/tests/shards/rules.rs::what_changes_nothing_for_a_group_is_skipped",
     ),
     (
-        "config: a skip is refused, something is owed",
-        "kv/tests/shards/rules.rs::what_changes_nothing_for_a_group_is_skipped",
-    ),
-    (
         "config: some that change nothing here are skipped",
         "kv/tests/shards/rules.rs::what_changes_nothing_for_a_group_is_skipped",
     ),
