@@ -43,7 +43,7 @@ fn one_shard_in_every_history_of_four_configurations() {
     let all = histories(1, 4);
     assert!(all.iter().any(|h| h == "A B A B") && all.iter().any(|h| h == "A . B C"));
     let all = all.iter().map(|history| Scenario::new(history, &[2]));
-    whole(all, &[MOVES, &["shut down"]].concat());
+    whole(all, &[MOVES, &["shut down", "skip"]].concat());
 }
 
 #[test]
@@ -55,7 +55,7 @@ fn three_writes_in_flight_there_and_back_and_there() {
 fn two_shards_in_every_history_of_three_configurations() {
     let all = histories(2, 3);
     let all = all.iter().map(|history| Scenario::new(history, &[1, 0]));
-    whole(all, &[MOVES, &["shut down"]].concat());
+    whole(all, &[MOVES, &["shut down", "skip"]].concat());
 }
 
 #[test]
