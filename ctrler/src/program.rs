@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::AsyncReadExt;
 use tracing_subscriber::EnvFilter;
-use world::net::{Hello, Limits, Link, PROTOCOL};
+use world::net::{DEFAULT_MEMORY, Hello, LEAST_MEMORY, Limits, Link, PROTOCOL};
 
 /// Threads that run a server's tasks: one for the Raft task, one beside it for connections; more
 /// gain nothing, since disk work has threads of its own.
@@ -25,6 +25,8 @@ const WORKERS: usize = 2;
 const MULTI_THREAD_CORES: usize = 4;
 /// How long a health check waits for its answer.
 const HEALTH_DEADLINE: Duration = Duration::from_secs(3);
+/// Largest `--connection-memory`, MiB: no part of it is 4 GiB.
+const MAX_MEMORY_MIB: usize = 8191;
 /// Most members of one group.
 const MAX_PEERS: usize = crate::config::MAX_SERVERS;
 
@@ -180,14 +182,32 @@ pub fn init_tracing() -> Result<(), String> {
     Ok(())
 }
 
-/// Lets this process have as many files open as it may, and lowers the number of connections where
-/// that is not enough for the files of a server besides.
-pub fn fit(limits: Limits) -> Limits {
+/// The limits of a server of this process.
+///
+/// `memory`: MiB for the connections that it accepts; by default a sixteenth of the machine's or the
+/// container's memory, from 64 to 128 MiB. This process may have as many files open as the system lets
+/// it; where that is not enough for the usual number of connections besides a server's own files there
+/// are fewer, and where it is not enough for [`LEAST_CONNECTIONS`](world::net::LEAST_CONNECTIONS) the
+/// error says how many files are needed.
+pub fn limits(memory: Option<usize>) -> Result<Limits, String> {
+    let memory = match memory {
+        Some(mib) => mib.saturating_mul(1 << 20),
+        None => default_memory(world::memory::available()),
+    };
+    let limits = Limits {
+        memory,
+        ..Limits::default()
+    };
     let Some(open_files) = world::files::allow_open_files() else {
-        return limits;
+        return Ok(limits);
     };
     let wanted = limits.max_connections;
-    let limits = limits.within(open_files);
+    let limits = limits.within(open_files).map_err(|needed| {
+        format!(
+            "this process may have {open_files} files open, and a server needs {needed}: raise the \
+             limit (ulimit -n)"
+        )
+    })?;
     let connections = limits.max_connections;
     if connections < wanted {
         tracing::warn!(
@@ -197,7 +217,18 @@ pub fn fit(limits: Limits) -> Limits {
             "fewer clients than usual can be served at once: this process may not have more files open"
         );
     }
-    limits
+    Ok(limits)
+}
+
+fn default_memory(available: Option<u64>) -> usize {
+    let part = available.and_then(|bytes| usize::try_from(bytes / 16).ok());
+    part.unwrap_or(DEFAULT_MEMORY)
+        .clamp(LEAST_MEMORY, DEFAULT_MEMORY)
+}
+
+/// Parses the value of `--connection-memory`, MiB.
+pub fn parse_memory(text: &str) -> Result<usize, String> {
+    within(LEAST_MEMORY >> 20..=MAX_MEMORY_MIB)(text)
 }
 
 /// Runs the whole of a program on a runtime of its own and returns its exit code: 0, or 1 after
@@ -299,6 +330,20 @@ pub fn ready(status: &ReplicaStatus) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_memory_of_connections_follows_the_machine_within_bounds() {
+        let mib = |available: Option<u64>| default_memory(available.map(|gib| gib << 30)) >> 20;
+        assert_eq!(mib(None), 128);
+        assert_eq!(mib(Some(0)), 64);
+        assert_eq!(default_memory(Some(1536 << 20)) >> 20, 96);
+        assert_eq!(mib(Some(1 << 30)), 128);
+        assert_eq!(parse_memory("64"), Ok(64));
+        for wrong in ["63", "8192", "1G", "", "-1"] {
+            let said = parse_memory(wrong).expect_err(wrong);
+            assert!(said.contains("from 64 to 8191"), "{said}");
+        }
+    }
 
     #[test]
     fn all_interfaces_are_listened_on_in_the_own_entrys_family() {

@@ -47,6 +47,10 @@ pub struct Args {
     /// Address to listen on [default: all interfaces, at the port of this server's peer entry]
     #[arg(long, env = "KV_LISTEN", value_name = "HOST:PORT", value_parser = program::parse_address)]
     pub listen: Option<String>,
+    /// Memory for the connections that this server accepts, MiB, from 64 [default: a sixteenth of the
+    /// machine's or container's memory, from 64 to 128]
+    #[arg(long, env = "KV_CONNECTION_MEMORY", value_name = "MIB", value_parser = program::parse_memory)]
+    pub connection_memory: Option<usize>,
     /// End when standard input ends (for a parent that starts this as its child)
     #[arg(long, hide = true)]
     pub exit_with_stdin: bool,
@@ -79,7 +83,8 @@ async fn start(args: Args) -> Result<(), String> {
     let shutdown = program::shutdown(args.exit_with_stdin)?;
     let disk = Disk::real(args.data).map_err(|e| e.to_string())?;
     let mut replica = Options::new(args.group, args.id, args.peers.0);
-    replica.limits = program::fit(replica.limits);
+    replica.limits = program::limits(args.connection_memory)?;
+    replica.max_unsent_bytes = replica.limits.unsent();
     replica.level = LEVEL;
     let options = ServerOptions {
         replica,

@@ -43,24 +43,6 @@ fn moved(before: &[Option<u64>], after: &[Option<u64>]) -> BTreeSet<u32> {
     moved.map(|(shard, _)| shard).collect()
 }
 
-/// Waits until every group has arrived in the newest configuration and moves nothing.
-fn settled(up: &Up) {
-    until("shards settle", Duration::from_secs(30), || {
-        let status = up.status();
-        let num = status["config"]["num"].as_u64()?;
-        let groups = status["groups"].as_array()?;
-        let quiet = |group: &Value| {
-            let serving = |shard: &Value| shard["state"] == "serving";
-            group["config"] == num
-                && group["settled"] == num
-                && group["shards"]
-                    .as_array()
-                    .is_some_and(|s| s.iter().all(serving))
-        };
-        groups.iter().all(quiet).then_some(())
-    });
-}
-
 fn bulk(up: &Up) {
     let options = kv::client::ClientOptions {
         ctrlers: up.ctrlers.split(',').map(String::from).collect(),
@@ -116,7 +98,7 @@ fn groups_join_and_leave_under_load() {
         let load = Load::start(&up.ctrlers, SHARDS, 1, DEADLINE);
         load.goes_on(100);
         let said = up.kvctl(what).ok();
-        settled(&up);
+        up.settled();
         load.goes_on(100);
         let done = load.stop();
         let moved = moved(&before, &owners(&up));

@@ -28,4 +28,11 @@ pub trait Machine: Send + 'static {
 
     /// Answers a query from the state as it is. Changes nothing.
     fn read(&self, rows: &Rows, query: &[u8]) -> Result<Bytes, StoreError>;
+
+    /// Bytes that the answer to a query has at least, as far as that is cheap to know. Long answers
+    /// are refused before short ones where many wait to be sent.
+    fn least_answer(&self, rows: &Rows, query: &[u8]) -> Result<usize, StoreError> {
+        let _ = (rows, query);
+        Ok(0)
+    }
 }

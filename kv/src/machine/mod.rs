@@ -373,6 +373,10 @@ impl Machine for KvMachine {
     fn read(&self, rows: &Rows, query: &[u8]) -> Result<Bytes, StoreError> {
         self.answer(rows, query)
     }
+
+    fn least_answer(&self, rows: &Rows, query: &[u8]) -> Result<usize, StoreError> {
+        self.value_bytes(rows, query)
+    }
 }
 
 /// All rows of a small range.

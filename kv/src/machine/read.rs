@@ -59,6 +59,17 @@ impl KvMachine {
         })
     }
 
+    /// Length of the value that a query asks for; 0 for any other query.
+    pub(super) fn value_bytes(&self, rows: &Rows, query: &[u8]) -> Result<usize, StoreError> {
+        let Ok(Query::Get { shard, key }) = postcard::from_bytes(query) else {
+            return Ok(0);
+        };
+        match self.shards.get(&shard) {
+            Some(here) => value::length(rows, shard, here.row.incarnation, &key),
+            None => Ok(0),
+        }
+    }
+
     /// Ownership is judged in the very state that is read.
     fn get(&self, rows: &Rows, shard: ShardId, key: &Bytes) -> Result<Response, StoreError> {
         if let Some(refusal) = self.refusal(shard) {

@@ -156,6 +156,19 @@ pub fn piece(
     }
 }
 
+/// Bytes of a key's value; 0 when there is none.
+pub fn length(
+    rows: &Rows,
+    shard: ShardId,
+    incarnation: ConfigNum,
+    key: &[u8],
+) -> Result<usize, StoreError> {
+    match rows.get(&keys::data(shard, incarnation, key))? {
+        Some(row) => Ok(head(rows, &row)?.value.len()),
+        None => Ok(0),
+    }
+}
+
 /// The whole value of a key.
 pub fn get(
     rows: &Rows,

@@ -16,8 +16,9 @@ const FRESH: Duration = Duration::from_secs(2);
 const LOOKUP: Duration = Duration::from_secs(3);
 /// Time for one answer of another group's member.
 const CALL: Duration = Duration::from_secs(2);
-/// Links kept; at the limit all are dropped, and made again on demand.
-const MAX_LINKS: usize = 256;
+/// Links kept; at the limit the one goes that was not used for longest, and is made again on demand.
+/// [`world::net::OTHER_FILES`] has room for as many.
+const MAX_LINKS: usize = 64;
 
 /// What a call is about: rows travel on connections of their own, so that they delay nothing else.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -40,7 +41,9 @@ pub struct Peers {
 struct Known {
     /// When it was looked up last; `None`: to be looked up again.
     records: BTreeMap<GroupId, (Option<Instant>, Record)>,
-    links: BTreeMap<(GroupId, String, Lane), Link>,
+    /// Each with the number of its last use.
+    links: BTreeMap<(GroupId, String, Lane), (u64, Link)>,
+    uses: u64,
     /// Who answered last.
     good: BTreeMap<GroupId, String>,
 }
@@ -93,24 +96,27 @@ impl Peers {
 
     fn link(&self, group: GroupId, server: &str, lane: Lane) -> Link {
         let mut known = self.known();
-        if known.links.len() >= MAX_LINKS {
-            known.links.clear();
-        }
         let key = (group, server.to_owned(), lane);
-        let link = known.links.entry(key).or_insert_with(|| {
+        if known.links.len() >= MAX_LINKS && !known.links.contains_key(&key) {
+            let oldest = known.links.iter().min_by_key(|(_, (used, _))| *used);
+            if let Some(oldest) = oldest.map(|(key, _)| key.clone()) {
+                known.links.remove(&oldest);
+            }
+        }
+        known.uses += 1;
+        let uses = known.uses;
+        let (used, link) = known.links.entry(key).or_insert_with(|| {
             let check = move |peer: &Hello| match peer.group {
                 Some(there) if there == group => Ok(()),
                 there => Err(format!(
                     "expected a member of group {group}, found {there:?}"
                 )),
             };
-            Link::new(
-                server,
-                self.limits.clone(),
-                self.hello.clone(),
-                Arc::new(check),
-            )
+            let (limits, hello) = (self.limits.clone(), self.hello.clone());
+            let link = Link::new(server, limits, hello, Arc::new(check));
+            (uses, link)
         });
+        *used = uses;
         link.clone()
     }
 

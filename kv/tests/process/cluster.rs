@@ -1,6 +1,8 @@
 //! `kvctl up`, and a small cluster started by hand.
 
-use super::{KV, KVCTL, Ports, Said, Server, TempDir, bare, ended_within, say, signal, text_of};
+use super::{
+    KV, KVCTL, Ports, Said, Server, TempDir, bare, ended_within, say, signal, text_of, until,
+};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs;
@@ -28,6 +30,24 @@ pub struct Up {
 }
 
 impl Up {
+    /// Waits until every group has arrived in the newest configuration and moves nothing.
+    pub fn settled(&self) {
+        until("shards settle", Duration::from_secs(30), || {
+            let status = self.status();
+            let num = status["config"]["num"].as_u64()?;
+            let groups = status["groups"].as_array()?;
+            let quiet = |group: &Value| {
+                let serving = |shard: &Value| shard["state"] == "serving";
+                group["config"] == num
+                    && group["settled"] == num
+                    && group["shards"]
+                        .as_array()
+                        .is_some_and(|s| s.iter().all(serving))
+            };
+            groups.iter().all(quiet).then_some(())
+        });
+    }
+
     /// Starts it and waits until it is ready.
     pub fn start(groups: u16, replicas: u16, ctrlers: u16) -> Up {
         Up::start_as(Path::new(KVCTL), groups, replicas, ctrlers)

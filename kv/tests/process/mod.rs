@@ -175,13 +175,25 @@ pub fn ended_within(child: &mut Child, patience: Duration) -> Option<ExitStatus>
 }
 
 /// What a program said, and how it ended.
-#[derive(Debug)]
 pub struct Said {
     /// `None`: by a signal.
     pub code: Option<i32>,
     pub out: Vec<u8>,
     pub err: String,
     pub took: Duration,
+}
+
+impl std::fmt::Debug for Said {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Said {
+            code,
+            out,
+            err,
+            took,
+        } = self;
+        let out = String::from_utf8_lossy(out);
+        write!(f, "exit code {code:?} after {took:?}\n{out}\n{err}")
+    }
 }
 
 impl Said {

@@ -216,17 +216,20 @@ fn what_was_applied_during_a_flush_is_flushed_without_being_asked() {
 }
 
 /// Clients that do not take what they asked for do not make a server gather it: it answers no more
-/// reads until some has been taken. Its own tasks go on looking at the state for a while.
+/// reads until some has been taken, the long ones first. Its own tasks go on looking at the state for
+/// a while.
 #[test]
 fn replies_that_wait_to_be_sent_are_bounded() {
     block_on_test(async {
         let mut options = options(BTreeMap::new());
-        options.max_unsent_bytes = 100;
+        options.max_unsent_bytes = 200;
         let (shared, mut applier, _ends) = applier_with(&disk("a"), options).await;
-        applier.store.rows_mut().put(b"key", &[7; 60]).unwrap();
-        let ask = |applier: &mut Applier<Nothing>, inspect: bool| {
+        let rows = applier.store.rows_mut();
+        rows.put(b"key", &[7; 60]).unwrap();
+        rows.put(b"short", &[8; 20]).unwrap();
+        let ask_for = |applier: &mut Applier<Nothing>, query: &'static [u8], inspect: bool| {
             let (reply, mut answer) = oneshot::channel();
-            let query = Bytes::new();
+            let query = Bytes::from_static(query);
             let query = Query { query, reply };
             match inspect {
                 true => applier.inspect(query).unwrap(),
@@ -234,6 +237,7 @@ fn replies_that_wait_to_be_sent_are_bounded() {
             }
             answer.try_recv().unwrap()
         };
+        let ask = |applier: &mut _, inspect| ask_for(applier, b"", inspect);
         let first = ask(&mut applier, false).unwrap();
         assert_eq!(&first[..], [7; 60]);
         // One that nobody waits for any more does not count.
@@ -241,6 +245,12 @@ fn replies_that_wait_to_be_sent_are_bounded() {
         let second = ask(&mut applier, false).unwrap();
         assert_eq!(shared.unsent.bytes(), 120);
         assert_eq!(ask(&mut applier, false), Err(ReadError::Busy));
+        // Short ones have the second half, as long as they take a quarter of what is left.
+        let short = ask_for(&mut applier, b"short", false);
+        assert!(short.is_ok(), "{short:?}");
+        assert_eq!(shared.unsent.bytes(), 140);
+        assert_eq!(ask_for(&mut applier, b"short", false), Err(ReadError::Busy));
+        drop(short);
         let seen = [ask(&mut applier, true), ask(&mut applier, true)];
         assert!(seen.iter().all(Result::is_ok), "{seen:?}");
         assert_eq!(ask(&mut applier, true), Err(ReadError::Busy));

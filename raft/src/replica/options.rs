@@ -72,7 +72,7 @@ impl Options {
             max_log_bytes: 192 << 20,
             max_append_bytes: 1 << 20,
             max_uncommitted_bytes: 32 << 20,
-            max_unsent_bytes: 128 << 20,
+            max_unsent_bytes: Limits::default().unsent(),
         }
     }
 

@@ -131,9 +131,15 @@ fn strangers_have_their_time() {
 /// Whatever is accepted, what the disk needs is left.
 #[test]
 fn connections_leave_files_to_the_disk() {
-    let most = |files| Limits::default().within(files).max_connections;
-    assert_eq!(most(u64::MAX), 1024);
-    assert_eq!(most(1024 + 64 + 128), 1024);
-    assert_eq!(most(1024), 1024 - 64 - 128);
-    assert_eq!(most(100), 0);
+    let most = |files| {
+        let limits = Limits::default().within(files);
+        limits.map(|limits| limits.max_connections)
+    };
+    assert_eq!(most(u64::MAX), Ok(1024));
+    assert_eq!(most(1024 + 64 + 192), Ok(1024));
+    assert_eq!(most(1024), Ok(1024 - 64 - 192));
+    assert_eq!(most(16 + 64 + 192), Ok(16));
+    // With fewer it would serve next to nobody.
+    assert_eq!(most(16 + 64 + 191), Err(16 + 64 + 192));
+    assert_eq!(most(0), Err(16 + 64 + 192));
 }

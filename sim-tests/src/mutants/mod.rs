@@ -3,9 +3,8 @@
 //! `cargo run -p sim-tests --bin kill-matrix` puts them back one at a time, on a copy, and demands
 //! that the tests notice. `tests/mutants_apply.rs` keeps the replacements in step with the tree.
 //!
-//! Ids: E election, R replication, Q reads, L log, S state and snapshots, C sessions, H shards,
-//! V values in pieces,
-//! B controllers: bugs that real systems or many student implementations had, with where they were
+//! Ids: E election, R replication, Q reads, L log, N network, S state and snapshots, C sessions,
+//! H shards, V values in pieces, B controllers: bugs that real systems or many student implementations had, with where they were
 //! seen. W01 to W12: the wounds of earlier implementations, each of which a named test must close.
 //! X: the shortcuts of this very design that would lose data, put in by hand.
 
@@ -13,6 +12,7 @@ mod controller;
 mod election;
 mod found;
 mod log;
+mod net;
 mod own;
 mod own_kv;
 mod reads;
@@ -66,6 +66,7 @@ const FAMILIES: &[&[Mutant]] = &[
     replication::MUTANTS,
     reads::MUTANTS,
     log::MUTANTS,
+    net::MUTANTS,
     state::MUTANTS,
     sessions::MUTANTS,
     shards::MUTANTS,

@@ -416,6 +416,9 @@ impl Driving {
 
     fn tick(&mut self) -> Result<(), WireError> {
         let (heard, took) = self.wire.take_signs();
+        if !heard && !took {
+            self.wire.rest();
+        }
         if heard || took {
             (self.idle_ticks, self.silent_ticks) = (0, 0);
             return Ok(());

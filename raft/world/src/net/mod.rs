@@ -27,7 +27,9 @@
 //! **Absent.** No encryption and no authentication: the port belongs on a private network. No
 //! mail from the serving end. Bulk transfers use a `Link` of their own.
 
+mod budget;
 mod dial;
+mod drain;
 mod frame;
 mod hello;
 pub mod inject;
@@ -67,6 +69,12 @@ pub struct Limits {
     /// must not lock out, and for hellos. With all of them taken a newcomer is let in at the cost of
     /// the one that has owed its hello longest; is there none, it is closed at once.
     pub reserve: usize,
+    /// Bytes of memory for all connections that a server accepts: frames in arrival, requests being
+    /// served, replies. At least [`LEAST_MEMORY`].
+    pub memory: usize,
+    /// A frame whose first byte came must be whole after this long; a tenth of it while others wait
+    /// for the memory that is kept for it.
+    pub frame_timeout: Duration,
     /// A connection that has not said hello within this time is closed.
     pub hello_timeout: Duration,
     /// A link gives an attempt to connect, hello included, this long.
@@ -87,6 +95,8 @@ impl Default for Limits {
             max_call_bytes: 64 << 20,
             max_connections: 1024,
             reserve: 64,
+            memory: DEFAULT_MEMORY,
+            frame_timeout: Duration::from_secs(10),
             hello_timeout: Duration::from_secs(5),
             connect_timeout: Duration::from_millis(1500),
             idle_limit: Duration::from_secs(1),
@@ -94,20 +104,37 @@ impl Default for Limits {
     }
 }
 
+/// Least [`Limits::memory`], bytes: the longest frame fits into each of its parts.
+pub const LEAST_MEMORY: usize = 64 << 20;
+
+/// [`Limits::memory`] where nothing else is said, bytes.
+pub const DEFAULT_MEMORY: usize = 128 << 20;
+
 /// Open files of a server besides the connections it accepts: its log and state, directories about
-/// to be synced, its own links to others.
-pub const OTHER_FILES: usize = 128;
+/// to be synced (64 at most), its own links to members and controllers (64), and to other groups (64).
+pub const OTHER_FILES: usize = 192;
+
+/// Fewest connections of clients that a server starts with.
+pub const LEAST_CONNECTIONS: usize = 16;
 
 impl Limits {
-    /// These limits for a process that may have so many files open. Connections must leave what the
-    /// disk needs: a log that cannot open a file ends its server, a client that is refused comes
-    /// back.
-    pub fn within(self, open_files: u64) -> Limits {
+    /// The part of the memory that is for values that were read and are not sent yet, bytes.
+    pub fn unsent(&self) -> usize {
+        self.memory / 4
+    }
+
+    /// These limits for a process that may have so many files open; the error is the number that it
+    /// needs. Connections must leave what the disk needs: a log that cannot open a file ends its
+    /// server, a client that is refused comes back.
+    pub fn within(self, open_files: u64) -> Result<Limits, usize> {
         let files = usize::try_from(open_files).unwrap_or(usize::MAX);
         let most = files.saturating_sub(OTHER_FILES + self.reserve);
-        Limits {
-            max_connections: self.max_connections.min(most),
-            ..self
+        match most >= LEAST_CONNECTIONS {
+            true => Ok(Limits {
+                max_connections: self.max_connections.min(most),
+                ..self
+            }),
+            false => Err(OTHER_FILES + self.reserve + LEAST_CONNECTIONS),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Accepting connections, and the hello of each.
 
+use super::budget::Budget;
 use super::frame::{FrameError, Head, Kind};
 use super::hello::{Hello, MAX_HELLO, PROTOCOL, common_protocol};
 use super::places::{Entry, Guest, Open, Seat};
@@ -50,6 +51,7 @@ impl Server {
     pub async fn serve(self, service: Arc<dyn Service>) {
         let house = Arc::new(House {
             service,
+            budget: Budget::new(&self.limits),
             limits: self.limits,
             quiet: Mutex::new(Quiet {
                 last: None,
@@ -87,6 +89,7 @@ impl Server {
 struct House {
     service: Arc<dyn Service>,
     limits: Limits,
+    budget: Budget,
     quiet: Mutex<Quiet>,
 }
 
@@ -119,7 +122,8 @@ async fn connection(stream: TcpStream, addr: SocketAddr, house: Arc<House>, seat
         Ok(Ok((wire, peer, own))) => {
             debug!("{addr}: connected: {peer:?}");
             let limits = house.limits.clone();
-            Serving::new(wire, house.service.clone(), limits, peer, own)
+            let share = house.budget.share(Guest::of(&peer, &own));
+            Serving::new(wire, house.service.clone(), limits, peer, own, share)
                 .run()
                 .await
         }

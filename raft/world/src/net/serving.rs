@@ -1,5 +1,7 @@
 //! One accepted connection after its hellos: a single task reads, dispatches and writes.
 
+use super::budget::{CALL_BYTES, REPLY_BYTES, Share};
+use super::drain::Drain;
 use super::frame::{Frame, FrameError, Head, Kind};
 use super::inject::{self, Passing, Verdict};
 use super::wire::{Wire, WireError};
@@ -13,6 +15,10 @@ use std::task::{Context, Poll, Waker};
 use tokio::task::AbortHandle;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 use tracing::error;
+
+/// Frames that a connection takes in before others have their turn; each 16 KiB of a long one count
+/// as one more.
+const TURN: usize = 256;
 
 /// Ticks per `idle_limit`.
 pub(super) const TICKS: u32 = 4;
@@ -94,6 +100,12 @@ pub(super) struct Serving {
     limits: Limits,
     peer: Hello,
     own: Hello,
+    /// What it may hold.
+    share: Share,
+    /// It waits for room to read or to serve more.
+    starved: bool,
+    /// What is left of its turn.
+    turn: usize,
     desk: Arc<Desk>,
     /// Spare vector that takes turns with the desk's.
     scratch: Vec<Finished>,
@@ -104,6 +116,7 @@ pub(super) struct Serving {
     reply_bytes: usize,
     ticker: Interval,
     silent_ticks: u32,
+    drain: Drain,
     asked: bool,
 }
 
@@ -122,14 +135,21 @@ impl Serving {
         limits: Limits,
         peer: Hello,
         own: Hello,
+        share: Share,
     ) -> Self {
         let ticker = ticker(limits.idle_limit);
+        let mut wire = wire;
+        // What is read ahead fits into its own part, whoever holds the rest.
+        wire.set_chunk(share.granted());
         Serving {
             wire,
             service,
             limits,
             peer,
             own,
+            share,
+            starved: false,
+            turn: TURN,
             desk: Arc::default(),
             scratch: Vec::new(),
             running: BTreeMap::new(),
@@ -139,6 +159,7 @@ impl Serving {
             reply_bytes: 0,
             ticker,
             silent_ticks: 0,
+            drain: Drain::default(),
             asked: false,
         }
     }
@@ -158,16 +179,59 @@ impl Serving {
             || self.reply_bytes >= self.limits.send_queue
     }
 
+    /// Bytes of memory that this connection takes.
+    fn held(&self) -> usize {
+        self.wire.held()
+            + self.running_bytes
+            + self.running.len() * CALL_BYTES
+            + self.reply_bytes
+            + self.replies.len() * REPLY_BYTES
+    }
+
+    /// Whether the next frame may be taken out of the buffer: it may become a request being served.
+    fn has_room(&mut self, cx: &mut Context<'_>) -> bool {
+        if self.is_full() || self.turn == 0 {
+            return false;
+        }
+        // The frame itself has been given room; a connection that does nothing else can always serve.
+        if self.running.is_empty() && self.replies.is_empty() {
+            return true;
+        }
+        let held = self.held();
+        let room = self.share.poll_room(held, CALL_BYTES, cx);
+        self.starved = !room;
+        room
+    }
+
+    /// Reads once, if there is room for what that takes.
+    fn fill(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), WireError>> {
+        let (held, wanted) = (self.held(), self.wire.wanted());
+        self.starved = !self.share.poll_room(held, wanted, cx);
+        match self.starved {
+            true => Poll::Pending,
+            false => self.wire.poll_fill(cx),
+        }
+    }
+
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<std::convert::Infallible, WireError>> {
+        self.turn = TURN;
         loop {
             let mut again = self.read(cx)?;
-            let full = self.is_full();
+            let (full, held) = (self.is_full(), self.held());
             self.collect(cx);
             self.write(cx)?;
             again |= full && !self.is_full();
+            again |= self.starved && self.held() < held;
+            let held = self.held();
+            self.share.keep(held);
             while self.ticker.poll_tick(cx).is_ready() {
                 self.tick()?;
                 again = true;
+            }
+            if self.turn == 0 {
+                // There may be more at once, but others are before it.
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
             }
             if !again {
                 return Poll::Pending;
@@ -178,15 +242,15 @@ impl Serving {
     /// Reads and dispatches; true when there may be more to read at once.
     fn read(&mut self, cx: &mut Context<'_>) -> Result<bool, WireError> {
         let at = now();
-        while !self.is_full() {
+        while self.has_room(cx) {
             match self.wire.next_frame()? {
                 Some(frame) => self.dispatch(frame, at)?,
-                None => match self.wire.poll_fill(cx) {
+                None => match self.fill(cx) {
                     Poll::Ready(filled) => {
                         filled?;
                         self.asked = true;
                         // What was read is served and answered before more is read.
-                        while !self.is_full()
+                        while self.has_room(cx)
                             && let Some(frame) = self.wire.next_frame()?
                         {
                             self.dispatch(frame, at)?;
@@ -202,6 +266,7 @@ impl Serving {
 
     fn dispatch(&mut self, frame: Frame, at: Instant) -> Result<(), WireError> {
         let Frame { head, body } = frame;
+        self.turn = self.turn.saturating_sub(1 + body.len() / (16 << 10));
         match head.kind {
             Kind::Mail => self.service.mail(&self.peer, head.channel, body),
             Kind::Request => self.request(head, body, at),
@@ -355,8 +420,12 @@ impl Serving {
             }
             keep
         });
-        let full = self.is_full();
+        let full = self.is_full() || self.starved;
+        self.check_pace(at, full)?;
         let (heard, took) = self.wire.take_signs();
+        if !heard && !took {
+            self.wire.rest();
+        }
         // A peer that is not read for want of room is excused; one that does not take what was made
         // for it is not, however much it says: it would keep its place, and all of that, for ever.
         let alive = match self.wire.is_blocked() {
@@ -377,6 +446,32 @@ impl Serving {
         if !spoke && !self.wire.is_blocked() && (full || std::mem::take(&mut self.asked)) {
             self.wire.put_sign(Kind::Pong);
             self.wire.spoke = false;
+        }
+        Ok(())
+    }
+
+    /// Ends a connection that has room for a frame and does not fill it, or leaves its replies: others
+    /// need what it holds.
+    fn check_pace(&mut self, at: Instant, full: bool) -> Result<(), WireError> {
+        let wanted = self.share.is_wanted();
+        let hurry = if wanted { 10 } else { 1 };
+        if full {
+            self.wire.excuse(at);
+        }
+        let limit = self.limits.frame_timeout / hurry;
+        if let Some(since) = self.wire.half_since()
+            && at.saturating_duration_since(since) > limit
+        {
+            return Err(WireError::Slow("a frame was not whole", limit));
+        }
+        let patience = match wanted || self.held() > self.share.granted() {
+            true => SILENT_TICKS / 4,
+            false => SILENT_TICKS,
+        };
+        let (taken, emptied) = self.wire.take_taken();
+        if !self.drain.tick(taken, emptied, patience) {
+            let time = self.limits.idle_limit * patience / TICKS;
+            return Err(WireError::Slow("almost no reply was taken", time));
         }
         Ok(())
     }

@@ -227,8 +227,13 @@ pub async fn raw(addr: SocketAddr) -> TcpStream {
 /// Connects and says this hello by hand; `Err` with what a refusal says, or with nothing when there
 /// was none.
 pub async fn raw_as(addr: SocketAddr, own: &Hello) -> Result<TcpStream, String> {
+    let stream = TcpStream::connect(addr).await.map_err(|_| String::new())?;
+    greet(stream, own).await
+}
+
+/// Says this hello by hand.
+pub async fn greet(mut stream: TcpStream, own: &Hello) -> Result<TcpStream, String> {
     let none = |_| String::new();
-    let mut stream = TcpStream::connect(addr).await.map_err(none)?;
     send_raw(&mut stream, &frame(Kind::Hello, &own.to_bytes())).await;
     let mut header = [0; HEADER];
     stream.read_exact(&mut header).await.map_err(none)?;
