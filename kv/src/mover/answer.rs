@@ -103,7 +103,7 @@ impl Asked<'_> {
 
     /// A refused command is as good as a done one: the state says what is true.
     async fn propose(&self, command: Command) -> Result<(), Answer> {
-        match self.replica.propose(command.to_bytes(), PROPOSE).await {
+        match self.replica.propose_own(command.to_bytes(), PROPOSE).await {
             Ok(_) => Ok(()),
             Err(ProposeError::NotLeader { leader }) => Err(self.leader(leader)),
             Err(_) => Err(Answer::Busy),

@@ -70,7 +70,7 @@ impl Work {
         match self
             .mover
             .replica
-            .propose(command.to_bytes(), PROPOSE)
+            .propose_own(command.to_bytes(), PROPOSE)
             .await
         {
             Ok(reply) => Ok(Ack::from_bytes(&reply)),

@@ -11,7 +11,7 @@ pub enum ProposeError {
         /// The leader as far as known.
         leader: Option<NodeId>,
     },
-    /// Certainly not appended: too much is waiting.
+    /// Certainly not appended: there was no room for it until the deadline.
     #[error("busy: too many commands are waiting")]
     Busy,
     /// Certainly not appended: longer than `Options::max_command`.

@@ -1,8 +1,9 @@
 //! The handle of a running replica.
 
+use super::admission::Admission;
 use super::error::{ProposeError, ReadError};
 use super::meet;
-use super::shared::{Apply, COMMAND_BYTES, Event, Query, Shared, Waiter, lock};
+use super::shared::{Apply, Event, Query, Shared, Waiter, lock};
 use super::status::ReplicaStatus;
 use super::transfer::Receiver;
 use super::wire::{Answer, Call, decode, decode_mail, encode};
@@ -15,7 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
-use world::clock::timeout;
+use world::clock::{now, timeout};
 use world::net::{BoxFuture, Hello};
 
 /// A running replica. Cheap to clone.
@@ -49,34 +50,57 @@ impl<M: Machine> Replica<M> {
     }
 
     /// Replicates a command and returns the machine's reply once it is committed and applied
-    /// here. Dropping the future leaves the command's fate unknown.
+    /// here. Commands enter in the order in which they were first polled, each when there is room for
+    /// it ([`Options::max_uncommitted_bytes`](super::Options::max_uncommitted_bytes)); `Busy` when
+    /// there was none until the deadline. Dropping the future leaves the command's fate unknown.
     pub async fn propose(&self, command: Bytes, deadline: Duration) -> Result<Bytes, ProposeError> {
+        let admission = &self.shared.admission;
+        self.propose_in(admission, command, deadline).await
+    }
+
+    /// As [`Replica::propose`], for the server's own commands: they have room of their own, so that
+    /// what clients wait for (a shard on the move) does not wait for clients.
+    pub async fn propose_own(
+        &self,
+        command: Bytes,
+        deadline: Duration,
+    ) -> Result<Bytes, ProposeError> {
+        let admission = &self.shared.own_admission;
+        self.propose_in(admission, command, deadline).await
+    }
+
+    async fn propose_in(
+        &self,
+        admission: &Admission,
+        command: Bytes,
+        deadline: Duration,
+    ) -> Result<Bytes, ProposeError> {
         let shared = &self.shared;
-        let limit = shared.options.max_command();
-        if command.len() > limit {
-            return Err(ProposeError::TooLarge {
-                size: command.len(),
-                limit,
-            });
+        let (size, limit) = (command.len(), shared.options.max_command());
+        if size > limit {
+            return Err(ProposeError::TooLarge { size, limit });
         }
         if shared.is_stopping() {
             return Err(ProposeError::Stopped);
         }
-        let cost = u32::try_from(command.len() + COMMAND_BYTES).unwrap_or(u32::MAX);
-        let permit = shared.uncommitted.clone().try_acquire_many_owned(cost);
-        let permit = permit.map_err(|_| ProposeError::Busy)?;
+        let end = now() + deadline;
         let (reply, answer) = oneshot::channel();
-        let event = Event::Propose {
-            command,
-            waiter: Waiter {
+        let enter = admission.pass(size, |admitted| {
+            let waiter = Waiter {
                 reply,
-                _permit: permit,
-            },
-        };
-        if !shared.ask(event).await {
-            return Err(ProposeError::Stopped);
+                _admitted: admitted,
+            };
+            shared.ask(Event::Propose { command, waiter })
+        });
+        match timeout(deadline, enter).await {
+            Ok(Some(true)) => {}
+            Ok(_) => return Err(ProposeError::Stopped),
+            Err(_) => {
+                world::mark!("propose: no room until the deadline");
+                return Err(ProposeError::Busy);
+            }
         }
-        match timeout(deadline, answer).await {
+        match timeout(end.saturating_duration_since(now()), answer).await {
             Ok(Ok(result)) => result,
             Ok(Err(_)) => Err(ProposeError::Unknown("the replica ended")),
             Err(_) => Err(ProposeError::Unknown("time ran out")),

@@ -2,12 +2,13 @@
 
 use super::*;
 use crate::replica::parts::{Nothing, disk, options, shared};
-use crate::replica::shared::{Ends, INBOX, INBOX_MAIL_BYTES};
+use crate::replica::shared::{COMMAND_BYTES, Ends, INBOX, INBOX_MAIL_BYTES};
 use crate::replica::wire::encode_mail;
 use crate::store::Stamp;
 use raft_protocol::{Body, Entry};
 use std::collections::BTreeMap;
 use std::future::{Future, poll_fn};
+use std::pin::Pin;
 use std::task::Poll;
 use world::net::PROTOCOL;
 use world::testing::block_on_test;
@@ -145,7 +146,7 @@ fn requests_enter_in_the_order_they_came() {
                     }
                 }
             };
-            let mut asked: Vec<_> = (0..256).map(|n| Box::pin(ask(n))).collect();
+            let mut asked: Vec<_> = (0..512).map(|n| Box::pin(ask(n))).collect();
             let mut poll = async |backwards: bool| {
                 poll_fn(|cx| {
                     if backwards {
@@ -163,10 +164,10 @@ fn requests_enter_in_the_order_they_came() {
                 tokio::task::yield_now().await;
             };
             poll(false).await;
-            let room = INBOX.min(standing + 256);
+            let room = INBOX.min(standing + 512);
             assert_eq!(ends.inbox.len(), room, "no budget keeps them out");
             let (mut came, mut waiters) = (Vec::new(), Vec::new());
-            while came.len() < 256 {
+            while came.len() < 512 {
                 for _ in 0..4 {
                     match ends.inbox.try_recv() {
                         Ok(Event::Propose { command, waiter }) => {
@@ -182,33 +183,136 @@ fn requests_enter_in_the_order_they_came() {
                 }
                 poll(true).await;
             }
-            let order: Vec<_> = (0..256).map(|n: u64| Bytes::from(n.to_string())).collect();
+            let order: Vec<_> = (0..512).map(|n: u64| Bytes::from(n.to_string())).collect();
             assert_eq!(came, order);
         });
     }
+}
+
+type Proposal = Pin<Box<dyn Future<Output = Result<Bytes, ProposeError>>>>;
+
+/// A proposal, polled once.
+async fn proposed(replica: &Replica<Nothing>, command: Vec<u8>, own: bool) -> Proposal {
+    let (replica, time) = (replica.clone(), Duration::from_secs(60));
+    let mut proposal: Proposal = Box::pin(async move {
+        match own {
+            true => replica.propose_own(command.into(), time).await,
+            false => replica.propose(command.into(), time).await,
+        }
+    });
+    poll_fn(|cx| Poll::Ready(proposal.as_mut().poll(cx).is_pending())).await;
+    proposal
+}
+
+/// Polls all of them in order; those that end are gone.
+async fn poll_all(proposals: &mut Vec<Proposal>) {
+    poll_fn(|cx| {
+        proposals.retain_mut(|proposal| proposal.as_mut().poll(cx).is_pending());
+        Poll::Ready(())
+    })
+    .await;
+}
+
+/// Lengths of the commands that have come; their clients still wait.
+fn came(ends: &mut Ends, waiters: &mut Vec<Waiter>) -> Vec<usize> {
+    let mut lengths = Vec::new();
+    while let Ok(event) = ends.inbox.try_recv() {
+        if let Event::Propose { command, waiter } = event {
+            lengths.push(command.len());
+            waiters.push(waiter);
+        }
+    }
+    lengths
 }
 
 /// Short commands are work as well: no more than some thousands of them wait to be applied.
 #[test]
 fn short_commands_that_wait_are_bounded_in_number() {
     block_on_test(async {
-        let (replica, _ends) = replica();
-        let most = replica.shared.options.max_uncommitted_bytes / COMMAND_BYTES;
+        let (replica, mut ends) = replica();
+        let most = replica.shared.options.max_uncommitted_bytes / (COMMAND_BYTES + 1);
+        assert!(most < INBOX, "the inbox is no limit here");
         let mut waiting = Vec::new();
-        let refused = loop {
-            let replica = replica.clone();
-            let mut proposal = Box::pin(async move {
-                let command = Bytes::from_static(b"x");
-                replica.propose(command, Duration::from_secs(60)).await
-            });
-            let polled = poll_fn(|cx| Poll::Ready(proposal.as_mut().poll(cx))).await;
-            match polled {
-                Poll::Pending => waiting.push(proposal),
-                Poll::Ready(answer) => break answer,
+        for _ in 0..most + 100 {
+            waiting.push(proposed(&replica, vec![7], false).await);
+        }
+        assert_eq!(ends.inbox.len(), most);
+        // The next one enters when one has its answer.
+        let mut waiters = Vec::new();
+        came(&mut ends, &mut waiters);
+        waiters.truncate(most - 1);
+        poll_all(&mut waiting).await;
+        assert_eq!(ends.inbox.len(), 1);
+    });
+}
+
+/// One after another, in the order they came: short commands do not overtake a long one for which
+/// there is no room yet.
+#[test]
+fn a_long_command_is_not_overtaken_for_ever() {
+    block_on_test(async {
+        let (replica, mut ends) = replica();
+        let (short, long) = (1 << 20, 8 << 20);
+        let mut proposals = Vec::new();
+        for _ in 0..31 {
+            proposals.push(proposed(&replica, vec![7; short], false).await);
+        }
+        let mut waiters = Vec::new();
+        assert_eq!(came(&mut ends, &mut waiters), [short; 31]);
+        proposals.push(proposed(&replica, vec![7; long], false).await);
+        proposals.push(proposed(&replica, vec![7; 100], false).await);
+        // Room for short ones comes and goes.
+        for _ in 0..8 {
+            assert_eq!(came(&mut ends, &mut waiters), []);
+            waiters.remove(0);
+            poll_all(&mut proposals).await;
+        }
+        assert_eq!(came(&mut ends, &mut waiters), [long, 100]);
+    });
+}
+
+/// What the server itself has to say does not wait for clients.
+#[test]
+fn own_commands_have_room_of_their_own() {
+    block_on_test(async {
+        let (replica, mut ends) = replica();
+        let mut waiters = Vec::new();
+        let _flood: Vec<Proposal> = {
+            let mut flood = Vec::new();
+            for _ in 0..40 {
+                flood.push(proposed(&replica, vec![7; 1 << 20], false).await);
             }
-            assert!(waiting.len() <= most, "{} of them wait", waiting.len());
+            flood
         };
+        let full = came(&mut ends, &mut waiters);
+        assert!(full.len() < 40, "the rest waits");
+        let _own = proposed(&replica, vec![7; 240 << 10], true).await;
+        assert_eq!(came(&mut ends, &mut waiters), [240 << 10]);
+    });
+}
+
+/// Without room until the deadline a command has certainly not been appended.
+#[test]
+fn a_command_without_room_is_busy_at_its_deadline() {
+    block_on_test(async {
+        let (replica, mut ends) = replica();
+        let mut waiters = Vec::new();
+        let mut flood = Vec::new();
+        for _ in 0..32 {
+            flood.push(proposed(&replica, vec![7; 1 << 20], false).await);
+        }
+        came(&mut ends, &mut waiters);
+        let wait = Duration::from_millis(20);
+        // Behind the one that waits already.
+        let refused = replica.propose(Bytes::from_static(b"x"), wait).await;
         assert!(matches!(refused, Err(ProposeError::Busy)), "{refused:?}");
-        assert!(waiting.len() > most / 2 && most < 10_000, "{most}");
+        assert_eq!(came(&mut ends, &mut waiters), []);
+        // One that is in and has no answer may take effect.
+        drop((flood, waiters));
+        let unknown = replica.propose(Bytes::from_static(b"x"), wait).await;
+        assert!(
+            matches!(unknown, Err(ProposeError::Unknown(_))),
+            "{unknown:?}"
+        );
     });
 }

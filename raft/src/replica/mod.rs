@@ -8,6 +8,7 @@
 //! Nothing that blocks runs in the Raft task. A promise leaves only when the log task has reported
 //! the number of the write it rests on.
 
+mod admission;
 mod apply;
 mod consensus;
 mod error;

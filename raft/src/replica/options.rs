@@ -44,7 +44,8 @@ pub struct Options {
     pub max_log_bytes: usize,
     /// Bytes of entries in one append, see `raft_protocol::Settings`.
     pub max_append_bytes: usize,
-    /// Commands that wait to be applied, bytes, each with 4 KiB besides; beyond: `Busy`.
+    /// Commands that wait to be applied, bytes, each with 4 KiB besides; those beyond wait for room, in
+    /// the order they came. The server's own commands have an eighth of it besides.
     pub max_uncommitted_bytes: usize,
     /// Replies to reads that were made and are not with a socket yet, bytes, of all connections
     /// together; beyond, by one reply at the most: `Busy`. (Replies to commands are short, and

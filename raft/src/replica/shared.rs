@@ -1,5 +1,6 @@
 //! What the tasks of a replica and its handle share.
 
+use super::admission::{Admission, Admitted};
 use super::options::Options;
 use super::unsent::Unsent;
 use crate::identity::Identity;
@@ -31,11 +32,13 @@ pub(super) const APPLY_WINDOW_BYTES: usize = 1 << 20;
 /// every member, however short it is. So no more than some thousands of them wait.
 pub(super) const COMMAND_BYTES: usize = 4 << 10;
 
+/// The server's own commands have as much room besides as this part of what clients' have.
+const OWN_PART: usize = 8;
+
 /// A client that waits for a command.
 pub(super) struct Waiter {
     pub(super) reply: oneshot::Sender<Result<Bytes, ProposeError>>,
-    /// Its share of `Options::max_uncommitted_bytes`.
-    pub(super) _permit: OwnedSemaphorePermit,
+    pub(super) _admitted: Admitted,
 }
 
 /// A client that waits for a read.
@@ -146,7 +149,9 @@ pub(super) struct Shared {
     turn: Turnstile,
     pub(super) internal: mpsc::UnboundedSender<Internal>,
     pub(super) apply: mpsc::UnboundedSender<Apply>,
-    pub(super) uncommitted: Arc<Semaphore>,
+    /// Clients' commands, and those of the server's own tasks, which clients must not hold up.
+    pub(super) admission: Admission,
+    pub(super) own_admission: Admission,
     /// Room for mail in the inbox, bytes.
     pub(super) mail_room: Arc<Semaphore>,
     /// Replies on their way, bounded by `Options::max_unsent_bytes`.
@@ -190,7 +195,8 @@ impl Shared {
                 group: options.group,
                 node: options.node,
             },
-            uncommitted: Arc::new(Semaphore::new(options.max_uncommitted_bytes)),
+            admission: Admission::new(options.max_uncommitted_bytes),
+            own_admission: Admission::new(options.max_uncommitted_bytes / OWN_PART),
             mail_room: Arc::new(Semaphore::new(INBOX_MAIL_BYTES)),
             space: Space::new(options.log.reserve_bytes),
             options,

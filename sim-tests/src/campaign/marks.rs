@@ -93,6 +93,10 @@ pub const EXPECTED: &[&str] = &[
 /// the machine's own fences, which the leaders of today never run into.
 pub const ELSEWHERE: &[(&str, &str)] = &[
     (
+        "propose: no room until the deadline",
+        "raft/src/replica/handle_tests.rs::a_command_without_room_is_busy_at_its_deadline",
+    ),
+    (
         "read: a short answer passes where long ones wait to be sent",
         "raft/src/replica/apply_tests.rs::replies_that_wait_to_be_sent_are_bounded",
     ),

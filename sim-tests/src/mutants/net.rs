@@ -115,4 +115,45 @@ pub(super) const MUTANTS: &[Mutant] = &[
         )],
         tests: &["raft/lib::replica::apply::tests::replies_that"],
     },
+    Mutant {
+        id: "N10",
+        star: false,
+        what: "the server's own commands wait for room behind clients'",
+        seen: "a review: a frozen shard waited for Install and Freeze behind eight writers",
+        edits: &[edit(
+            "raft/src/replica/handle.rs",
+            "        let admission = &self.shared.own_admission;",
+            "        let admission = &self.shared.admission;",
+        )],
+        tests: &["raft/lib::replica::handle::tests::own_commands"],
+    },
+    Mutant {
+        id: "N11",
+        star: false,
+        what: "commands wait for room without a turn",
+        seen: "a pipelined write that overtakes is refused",
+        edits: &[edit(
+            "raft/src/replica/admission.rs",
+            "        match self.turn.pass(in_turn).await? {",
+            "        match in_turn.await? {",
+        )],
+        tests: &["raft/lib::replica::handle::tests::requests_enter"],
+    },
+    Mutant {
+        id: "N12",
+        star: false,
+        what: "short commands are let in while a long one waits for room",
+        seen: "a review: eight writers of 1 MiB, and 8 MB got in once in 14 tries",
+        edits: &[edit(
+            "raft/src/replica/admission.rs",
+            "            let room = self.room.clone().acquire_many_owned(cost).await.ok()?;",
+            "            let room = loop {
+                match self.room.clone().try_acquire_many_owned(cost) {
+                    Ok(room) => break room,
+                    Err(_) => return None,
+                }
+            };",
+        )],
+        tests: &["raft/lib::replica::handle::tests::a_long_command"],
+    },
 ];

@@ -299,9 +299,9 @@ pub(super) const MUTANTS: &[Mutant] = &[
         what: "a command that waits counts its bytes alone, so that hundreds of thousands wait",
         seen: "1 020 appends of a byte each: a writer of another shard waited for 28 s",
         edits: &[edit(
-            "raft/src/replica/handle.rs",
-            "u32::try_from(command.len() + COMMAND_BYTES)",
-            "u32::try_from(command.len() + 64)",
+            "raft/src/replica/admission.rs",
+            "(command + COMMAND_BYTES)",
+            "(command + 64)",
         )],
         tests: &["raft/lib::replica::handle::tests::short_commands"],
     },
