@@ -1,11 +1,12 @@
 //! What a chunk may hold, and that the numbers of changes go with the shard.
 
-use super::steps::{fill, key, state, two_groups};
-use super::world::World;
+use super::steps::{fill, get, key, state, two_groups};
+use super::world::{Msg, World};
 use bytes::Bytes;
 use ctrler::config::GroupId;
 use kv::api::{Op, Request, Response, ShardState};
 use kv::machine::chunk::{self, Chunk, CopiedRow};
+use kv::machine::command::Command;
 use kv::machine::keys;
 use kv::machine::state::Cursor;
 use kv::machine::value::{Head, PIECE_BYTES, Stored};
@@ -158,4 +159,49 @@ fn a_chunk_that_cannot_be_is_refused_with_a_reason() {
         let found = chunk::check(&from, &chunk, 1).expect_err(what);
         assert!(found.contains(reason), "{what}: {found}");
     }
+}
+
+/// A member that starts again between any two chunks of a shard on its way goes on where the others
+/// are: it takes what they take, and has in the end what they have.
+#[test]
+fn a_receiver_that_restarts_between_chunks_takes_what_the_others_take() {
+    let mut world = two_groups(&[Some(1)]);
+    let values: Vec<Bytes> = (0..8)
+        .map(|n| Bytes::from(vec![n; 150_000 + usize::from(n)]))
+        .collect();
+    let session = fill(&mut world, 1, 0, 1, &values);
+    world.configure(&[Some(2)], &[1, 2]);
+    let mut installs = 0;
+    let mut rounds = 0;
+    while !world.at_rest() {
+        rounds += 1;
+        assert!(rounds < 200, "never at rest: {:#?}", world.events);
+        for msg in std::mem::take(&mut world.flying) {
+            let installs_now = matches!(&msg, Msg::Command(2, Command::Install { .. }));
+            world.deliver(msg);
+            if installs_now {
+                installs += 1;
+                world.group(2).restart(0);
+            }
+        }
+        for id in [1, 2] {
+            for errand in world.errands(id) {
+                world.errand(id, &errand);
+            }
+        }
+    }
+    assert!(installs >= 4, "{installs} chunks");
+    // The other member took them all in one life.
+    world.group(2).catch_up(1);
+    let all = |member: usize| {
+        let rows = &world.groups[&2].members[member].rows;
+        rows.range(&[], &[0xff; 8], usize::MAX, usize::MAX).unwrap()
+    };
+    assert!(all(0) == all(1), "the members differ");
+    for (n, value) in values.iter().enumerate() {
+        let found = get(&mut world, 2, 0, key(0, 1, n));
+        assert!(found == Response::Value(Some(value.clone())), "value {n}");
+    }
+    let key = key(0, 1, 0);
+    write(&mut world, 2, session, 9, Op::Delete { key });
 }

@@ -1,5 +1,6 @@
 //! Shards on the move: a random walk over several groups, and named schedules.
 
+mod ages;
 mod chunks;
 mod client;
 mod group;

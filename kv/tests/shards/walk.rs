@@ -61,6 +61,21 @@ impl Walk {
     }
 
     fn deliver(&mut self, msg: Msg) -> Result<(), String> {
+        let installs = match &msg {
+            Msg::Command(id, Command::Install { .. }) => Some(*id),
+            _ => None,
+        };
+        self.handle(msg)?;
+        // Between two chunks a member has only its rows.
+        if let Some(id) = installs
+            && self.rng().chance(40)
+        {
+            self.world.group(id).restart(0);
+        }
+        Ok(())
+    }
+
+    fn handle(&mut self, msg: Msg) -> Result<(), String> {
         if let Some(Msg::Reply(number, request, response, known)) = self.world.deliver(msg) {
             let client = &mut self.clients[number];
             client.take(&request, response, known, &mut self.world.rng, GROUPS)?;

@@ -305,4 +305,47 @@ pub(super) const MUTANTS: &[Mutant] = &[
         )],
         tests: &["raft/lib::replica::handle::tests::short_commands"],
     },
+    Mutant {
+        id: "X63",
+        star: false,
+        what: "the cursor of an arriving shard is in memory only",
+        seen: "a held-out audit: a member that restarts between two chunks refuses what the others take",
+        edits: &[edit(
+            MOVES,
+            "            Some(next) => here.row.cursor = next.clone(),",
+            "            Some(next) => {
+                here.row.cursor = next.clone();
+                return Ok(Ack::Done);
+            }",
+        )],
+        tests: &[
+            "kv/shards::chunks::a_receiver_that_restarts",
+            "kv/shards::walk::nothing_lost",
+        ],
+    },
+    Mutant {
+        id: "X64",
+        star: false,
+        what: "the log time of a freeze is not noted",
+        seen: "a held-out audit: ages of sessions on a moved shard are wrong",
+        edits: &[edit(
+            "kv/src/machine/state.rs",
+            "        self.frozen_ms = at.time_ms;
+",
+            "",
+        )],
+        tests: &["kv/shards::ages::a_session_is_as_old"],
+    },
+    Mutant {
+        id: "X65",
+        star: false,
+        what: "the log time is not noted when a shard of nobody is given away",
+        seen: "the same, where no freeze comes",
+        edits: &[edit(
+            MOVES,
+            "                    row.freeze(at);",
+            "                    row.frozen = true;",
+        )],
+        tests: &["kv/shards::ages::a_session_grows_older"],
+    },
 ];
