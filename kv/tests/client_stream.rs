@@ -455,3 +455,74 @@ fn a_lost_open_is_asked_again_and_a_late_answer_is_used() {
     assert_eq!(stream.opened(first + 1, Answer::Session(4)), None);
     assert_eq!(stream.session(), Some(3));
 }
+
+/// An answer to an attempt, and whether the attempt has certainly had no effect then.
+const ANSWERS: [(fn() -> Answer, bool); 4] = [
+    (|| Answer::Refused(Refusal::Gap(1)), true),
+    (|| Answer::Refused(Refusal::Busy), true),
+    (
+        || Answer::Trouble(Trouble::Unreachable("down".into())),
+        true,
+    ),
+    (|| Answer::Trouble(Trouble::Silent("lost".into())), false),
+];
+
+/// What may happen next to a write: an attempt that is in flight is answered (its place among those,
+/// which answer), or the stream goes on.
+#[derive(Clone, Copy, Debug)]
+enum Event {
+    Answered(usize, usize),
+    GoesOn,
+}
+
+/// Law 8: a caller that gives up is told "no effect" only when that is certain. Whatever is answered
+/// in whatever order, the write counts as not sent exactly while every attempt that left is known to
+/// have had no effect.
+#[test]
+fn a_write_is_taken_back_only_when_no_attempt_of_it_may_have_an_effect() {
+    const LONGEST: usize = 8;
+    let mut pending: Vec<Vec<Event>> = vec![Vec::new()];
+    let (mut histories, mut taken_back, mut kept) = (0, 0, 0);
+    while let Some(history) = pending.pop() {
+        let (mut stream, callers, mut flying) = sent(1);
+        let mut perhaps = false;
+        for event in &history {
+            match *event {
+                Event::Answered(which, answer) => {
+                    let sending = flying.remove(which);
+                    let (answer, harmless) = ANSWERS[answer];
+                    stream.answer(sending.attempt, answer());
+                    perhaps |= !harmless;
+                }
+                Event::GoesOn => {
+                    stream.resume();
+                    if let Step::Send(out) = stream.step() {
+                        flying.extend(out);
+                    }
+                }
+            }
+            let certain = !perhaps && flying.is_empty();
+            let expected = if certain { State::Waiting } else { State::Sent };
+            assert_eq!(callers[0].state.get(), expected, "after {history:?}");
+            match certain {
+                true => taken_back += 1,
+                false => kept += 1,
+            }
+        }
+        histories += 1;
+        if history.len() == LONGEST {
+            continue;
+        }
+        let attempts = 0..flying.len();
+        let answered = attempts
+            .flat_map(|which| (0..ANSWERS.len()).map(move |answer| Event::Answered(which, answer)));
+        for event in answered.chain([Event::GoesOn]) {
+            pending.push([&history[..], &[event]].concat());
+        }
+    }
+    let counts = (histories, taken_back, kept);
+    assert!(
+        histories > 20_000 && taken_back > 10_000 && kept > 10_000,
+        "{counts:?}"
+    );
+}

@@ -348,4 +348,30 @@ pub(super) const MUTANTS: &[Mutant] = &[
         )],
         tests: &["kv/shards::ages::a_session_grows_older"],
     },
+    Mutant {
+        id: "X66",
+        star: true,
+        what: "a write is taken back while another attempt of it is in flight",
+        seen: "a held-out audit: one seed in 83 noticed, and no test of the stream",
+        edits: &[edit(
+            STREAM,
+            "        if self.flying == 0
+            && !self.maybe",
+            "        if !self.maybe",
+        )],
+        tests: &["kv/client_stream::a_write_is_taken_back_only"],
+    },
+    Mutant {
+        id: "X67",
+        star: true,
+        what: "a write is taken back though an earlier attempt of it had no answer",
+        seen: "law 8",
+        edits: &[edit(
+            STREAM,
+            "        if self.flying == 0
+            && !self.maybe",
+            "        if self.flying == 0",
+        )],
+        tests: &["kv/client_stream::a_write_is_taken_back_only"],
+    },
 ];
