@@ -65,6 +65,9 @@ pub enum Change {
         /// True when it holds any shard.
         holds: bool,
     },
+    /// Lets a pinned shard be moved by joins and leaves again; it may move at once, for balance. Makes
+    /// no configuration where it is not pinned.
+    Unpin(ShardId),
 }
 
 /// A controller's answer.

@@ -165,13 +165,7 @@ pub fn leave(latest: &Version, records: &Records, groups: &[GroupId]) -> Result<
 /// Gives a shard to a group and pins it there. Moves no other shard. Where both are so already it
 /// makes no configuration: every group would have to settle one that changes nothing.
 pub fn move_shard(latest: &Version, shard: ShardId, group: GroupId) -> Result<Effect, String> {
-    let count = latest.shards.len();
-    if shard as usize >= count {
-        return Err(format!(
-            "shard {shard} does not exist: expected one from 0 to {}",
-            count - 1
-        ));
-    }
+    check_shard(latest, shard)?;
     if !latest.members.contains_key(&group) {
         return Err(not_a_member(group, latest));
     }
@@ -190,6 +184,36 @@ pub fn move_shard(latest: &Version, shard: ShardId, group: GroupId) -> Result<Ef
         version: Some(next),
         ..Effect::default()
     })
+}
+
+/// Ends the pin of a shard, which may then be moved like any other: at once, where that makes the
+/// groups even. Where it has no pin no configuration is made.
+pub fn unpin(latest: &Version, shard: ShardId) -> Result<Effect, String> {
+    check_shard(latest, shard)?;
+    if !latest.pins.contains(&shard) {
+        return Ok(Effect::default());
+    }
+    let mut next = Version {
+        num: latest.num + 1,
+        ..latest.clone()
+    };
+    next.pins.remove(&shard);
+    reassign(&mut next);
+    Ok(Effect {
+        version: Some(next),
+        ..Effect::default()
+    })
+}
+
+fn check_shard(latest: &Version, shard: ShardId) -> Result<(), String> {
+    let count = latest.shards.len();
+    match (shard as usize) < count {
+        true => Ok(()),
+        false => Err(format!(
+            "shard {shard} does not exist: expected one from 0 to {}",
+            count - 1
+        )),
+    }
 }
 
 /// A group's report. Reports may arrive late and in any order: what is older than the record

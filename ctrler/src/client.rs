@@ -120,6 +120,15 @@ impl Client {
         self.change(Change::Move(shard, group), deadline).await
     }
 
+    /// Ends a shard's pin; the number of the configuration in which it has none.
+    pub async fn unpin(
+        &self,
+        shard: ShardId,
+        deadline: Duration,
+    ) -> Result<ConfigNum, ClientError> {
+        self.change(Change::Unpin(shard), deadline).await
+    }
+
     /// Reports that a group owes nothing up to `through`.
     pub async fn settled(
         &self,

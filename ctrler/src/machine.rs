@@ -251,6 +251,7 @@ impl Controller {
             Change::Join(groups) => change::join(latest, records, groups),
             Change::Leave(groups) => change::leave(latest, records, groups),
             Change::Move(shard, group) => change::move_shard(latest, *shard, *group),
+            Change::Unpin(shard) => change::unpin(latest, *shard),
             Change::Settled {
                 group,
                 info,

@@ -106,6 +106,37 @@ fn join_leave_and_move() {
     assert_eq!(house.records()[&2].left, Some(5));
 }
 
+/// A shard that was moved by hand follows joins and leaves again, at once where groups are uneven.
+#[test]
+fn an_unpinned_shard_is_moved_like_any_other() {
+    let mut house = House::new(10);
+    house.done(join(&[1, 2]));
+    // Group 2 gets three more than its five, and keeps them.
+    let of_one = house.config(None).shards;
+    let of_one: Vec<u32> = (0..10).filter(|s| of_one[*s as usize] == Some(1)).collect();
+    for shard in &of_one[..3] {
+        house.done(Change::Move(*shard, 2));
+    }
+    let load = |house: &House, group| {
+        let shards = house.config(None).shards;
+        shards.iter().filter(|s| **s == Some(group)).count()
+    };
+    assert_eq!((house.config(None).num, load(&house, 2)), (4, 8));
+    assert_eq!(house.done(Change::Unpin(of_one[0])), 5);
+    let config = house.config(None);
+    assert_eq!(config.pins, BTreeSet::from([of_one[1], of_one[2]]));
+    assert_eq!((load(&house, 1), load(&house, 2)), (5, 5));
+    for pin in &config.pins {
+        assert_eq!(config.shards[*pin as usize], Some(2), "the others stay");
+    }
+    // Where it is balanced already only the pin goes; where there is none, nothing happens.
+    assert_eq!(house.done(Change::Unpin(of_one[1])), 6);
+    assert_eq!(house.config(None).shards, config.shards);
+    assert_eq!(house.done(Change::Unpin(of_one[1])), 6);
+    let reason = house.refused(Change::Unpin(10));
+    says(reason, &["shard 10", "from 0 to 9"]);
+}
+
 #[test]
 fn a_move_that_changes_nothing_makes_no_configuration() {
     let mut house = House::new(10);

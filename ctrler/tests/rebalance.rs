@@ -153,6 +153,8 @@ enum Step {
     Join(BTreeSet<GroupId>),
     Leave(BTreeSet<GroupId>),
     Move(ShardId, GroupId),
+    /// Of the pins there are, the one at this place.
+    Unpin(usize),
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -160,6 +162,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         3 => prop::collection::btree_set(1u64..201, 1..20).prop_map(Step::Join),
         2 => prop::collection::btree_set(1u64..201, 1..20).prop_map(Step::Leave),
         2 => (0u32..1024, 1u64..201).prop_map(|(shard, group)| Step::Move(shard, group)),
+        1 => any::<usize>().prop_map(Step::Unpin),
     ];
     prop::collection::vec(step, 1..60)
 }
@@ -193,6 +196,11 @@ proptest! {
                 }
                 Step::Move(shard, group) if pinning => change::move_shard(&version, *shard, *group),
                 Step::Move(..) => continue,
+                Step::Unpin(_) if version.pins.is_empty() => continue,
+                Step::Unpin(place) => {
+                    let pin = version.pins.iter().nth(place % version.pins.len());
+                    change::unpin(&version, *pin.expect("there are some"))
+                }
             };
             let Ok(effect) = effect else { continue };
             records.extend(effect.records);
@@ -200,7 +208,11 @@ proptest! {
             prop_assert_eq!(next.num, version.num + 1);
             let now: BTreeSet<GroupId> = next.members.keys().copied().collect();
 
-            for pin in &version.pins {
+            let ended = match &step {
+                Step::Unpin(place) => version.pins.iter().nth(place % version.pins.len()).copied(),
+                _ => None,
+            };
+            for pin in version.pins.iter().filter(|pin| ended != Some(**pin)) {
                 let owner = version.shards[*pin as usize];
                 let kept = owner.is_some_and(|g| now.contains(&g));
                 let moved_on = matches!(&step, Step::Move(shard, _) if shard == pin);
@@ -208,6 +220,12 @@ proptest! {
                 if kept && !moved_on {
                     prop_assert_eq!(next.shards[*pin as usize], owner);
                 }
+            }
+            if let Some(pin) = ended {
+                prop_assert!(!next.pins.contains(&pin));
+                // As even as a join would make it.
+                let again = rebalance(&next.shards, &now, &next.pins);
+                prop_assert_eq!(&again, &next.shards);
             }
             match step {
                 Step::Move(shard, group) => {

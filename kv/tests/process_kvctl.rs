@@ -97,6 +97,7 @@ fn answers_and_exit_codes() {
     // What the controllers refuse.
     run(&["move", "10", "1"]).fails(1, "10");
     run(&["move", "0", "7"]).fails(1, "7");
+    run(&["unpin", "10"]).fails(1, "expected one from 0 to 9");
     run(&["leave", "7"]).fails(1, "7");
     run(&["query", "1000"]).fails(1, "1000");
     let own = format!("1=127.0.0.1:{}", up.ports.base + 11);
@@ -310,6 +311,7 @@ fn a_change_is_done_whether_or_not_it_can_be_printed() {
     }
     for (args, line) in [
         (&["move", "0", "1"][..], "shard 0 belongs to group 1"),
+        (&["unpin", "0"], "shard 0 is not pinned"),
         (&["leave", "2"], "group 2 holds nothing any more"),
         (&["join", &second], "group 2 joined in configuration"),
         (&["join", "--if-absent", &second], "has joined"),
@@ -371,6 +373,7 @@ fn usage_errors_exit_2_and_say_what_was_expected() {
         (&["nonsense"], "nonsense"),
         (&["put", "k"], "VALUE"),
         (&["move", "x", "1"], "expected a whole number from 0"),
+        (&["unpin", "x"], "expected a whole number from 0"),
         (&["move", "0", "0"], "expected a number from 1"),
         (&["join", "1"], "expected GID=HOST:PORT"),
         (&["join", "1=host"], "host"),

@@ -94,8 +94,11 @@ pub enum Command {
     /// takes (or --wait SECS); for groups that have left, only wait. Exit code 1 when one joins again
     /// meanwhile, or holds something still when the time is over
     Leave(With<Leave>),
-    /// Give a shard to a group and keep it there
+    /// Give a shard to a group and keep it there, whatever joins and leaves (until `unpin`)
     Move(With<Move>),
+    /// Let a shard that was moved by hand follow joins and leaves again; it may move at once, so that
+    /// groups are even
+    Unpin(With<Unpin>),
     /// Print a configuration: which group owns which shard
     Query(With<Query>),
     /// Groups, members, leaders, log positions, shards and their moves; exit code 1 when a shard is not
@@ -121,6 +124,7 @@ impl Command {
             Command::Join(with) => &with.common,
             Command::Leave(with) => &with.common,
             Command::Move(with) => &with.common,
+            Command::Unpin(with) => &with.common,
             Command::Query(with) => &with.common,
             Command::Status(with) => &with.common,
             Command::Bench(with) => &with.common,
@@ -285,6 +289,17 @@ pub struct Move {
     /// The group
     #[arg(value_name = "GID", value_parser = parse_id)]
     pub group: GroupId,
+    /// How it prints.
+    #[command(flatten)]
+    pub json: Json,
+}
+
+/// `unpin`
+#[derive(Args, Clone, Debug)]
+pub struct Unpin {
+    /// The shard, from 0
+    #[arg(value_parser = within(0..=ctrler::config::SHARDS.end() - 1))]
+    pub shard: ShardId,
     /// How it prints.
     #[command(flatten)]
     pub json: Json,

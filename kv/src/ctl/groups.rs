@@ -1,6 +1,6 @@
 //! join, move, and what is asked of groups.
 
-use super::args::{GroupSpec, Join, Move};
+use super::args::{GroupSpec, Join, Move, Unpin};
 use super::table::count;
 use super::{Failure, Io, ask};
 use crate::api::{KvStatus, Request, Response};
@@ -290,6 +290,23 @@ pub(super) async fn move_shard(
         false => io.done(format_args!(
             "shard {} belongs to group {} in configuration {num}, and stays there",
             args.shard, args.group
+        )),
+    }
+    Ok(())
+}
+
+pub(super) async fn unpin(
+    client: &Client,
+    deadline: Duration,
+    args: &Unpin,
+    io: &mut Io<'_>,
+) -> Result<(), Failure> {
+    let num = client.ctrlers().unpin(args.shard, deadline).await?;
+    match args.json.json {
+        true => io.done(json!({ "shard": args.shard, "config": num })),
+        false => io.done(format_args!(
+            "shard {} is not pinned in configuration {num}: joins and leaves may move it",
+            args.shard
         )),
     }
     Ok(())

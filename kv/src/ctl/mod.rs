@@ -161,6 +161,7 @@ pub async fn run(
         Command::Join(with) => groups::join(&client, common.deadline(), &with.own, io).await,
         Command::Leave(with) => leave::leave(&client, common.deadline(), &with.own, io).await,
         Command::Move(with) => groups::move_shard(&client, common.deadline(), &with.own, io).await,
+        Command::Unpin(with) => groups::unpin(&client, common.deadline(), &with.own, io).await,
         Command::Query(with) => query::query(&client, common.deadline(), &with.own, io).await,
         Command::Status(with) => status::status(&client, &common, &with.own, io).await,
         Command::Bench(with) => bench::bench(&client, &with.own, io).await,
