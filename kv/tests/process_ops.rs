@@ -168,6 +168,10 @@ fn a_member_without_a_leader_is_alive_and_not_ready_and_status_says_what_is_not_
     // Until its five shards have arrived, their old owner serves them.
     up.settled();
     up.kvctl(&["status"]).ok();
+    let status = up.status();
+    let member = &status["groups"][0]["members"][0];
+    assert!(member["disk_free_bytes"].as_u64() > Some(0), "{member}");
+    assert!(member["disk_short"].is_boolean(), "{member}");
     until("it is ready again", Duration::from_secs(20), || {
         (ask(&members.servers[0], "--ready").code == Some(0)).then_some(())
     });

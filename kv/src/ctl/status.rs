@@ -315,7 +315,7 @@ fn print_members(members: &[Said<&ReplicaStatus>], io: &mut Io<'_>) -> std::io::
         .max();
     let newest = newest.unwrap_or(0);
     let mut table = Table::new(&[
-        "NODE", "ADDRESS", "ROLE", "TERM", "LOG", "COMMIT", "APPLIED", "LAG", "DISK",
+        "NODE", "ADDRESS", "ROLE", "TERM", "LOG", "COMMIT", "APPLIED", "LAG", "DISK", "FREE",
     ]);
     // Reasons are sentences: below the table, which they would pull apart.
     let mut reasons = Vec::new();
@@ -332,6 +332,14 @@ fn print_members(members: &[Said<&ReplicaStatus>], io: &mut Io<'_>) -> std::io::
                 if let Some(why) = &p.not_voting {
                     reasons.push(format!("node {} does not vote: {why}", p.node));
                 }
+                if p.disk_short {
+                    reasons.push(format!(
+                        "the disk of node {} runs short: {} are free; give it room before it is full and \
+                         ends the server",
+                        p.node,
+                        size(p.free_bytes)
+                    ));
+                }
                 let role = match &p.not_voting {
                     Some(_) => format!("{}, no vote", role(p)),
                     None => role(p),
@@ -346,6 +354,10 @@ fn print_members(members: &[Said<&ReplicaStatus>], io: &mut Io<'_>) -> std::io::
                 let mut row = vec![p.node.to_string(), at.clone(), role];
                 row.extend(numbers.map(|n| n.to_string()));
                 row.push(size(p.disk_bytes));
+                row.push(match p.free_bytes {
+                    u64::MAX => "?".into(),
+                    free => size(free),
+                });
                 row
             }
         });
@@ -414,6 +426,8 @@ fn member_json(at: &str, page: Result<&ReplicaStatus, &String>) -> Value {
             "durable": p.durable,
             "base": p.base,
             "disk_bytes": p.disk_bytes,
+            "disk_free_bytes": (p.free_bytes < u64::MAX).then_some(p.free_bytes),
+            "disk_short": p.disk_short,
             "not_voting": p.not_voting,
             "digest": format!("{:016x}", p.digest),
             "matched": p.matched.iter().map(|(n, i)| (n.to_string(), json!(i)))

@@ -161,6 +161,8 @@ impl<M: Machine> Replica<M> {
             not_voting,
             digest: shared.digest.load(Ordering::Relaxed),
             matched: status.matched,
+            free_bytes: shared.space.free(),
+            disk_short: shared.space.is_short(),
         }
     }
 

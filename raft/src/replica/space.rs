@@ -79,6 +79,11 @@ impl Space {
         self.free.load(Ordering::Relaxed)
     }
 
+    /// True when less is free than is meant to stay so.
+    pub(super) fn is_short(&self) -> bool {
+        self.free() < self.reserve
+    }
+
     /// A limit in bytes: `usual`, and less on a short disk, so that the state is flushed and the log
     /// behind it removed before they fill it.
     pub(super) fn within(&self, usual: usize) -> usize {
@@ -167,6 +172,7 @@ mod tests {
             (0, 1 << 20),
         ] {
             let _ = space.note(free);
+            assert_eq!(space.is_short(), free < RESERVE);
             assert_eq!(space.within(48 << 20), limit, "{free}");
         }
         assert_eq!(space.within(1000), 1000, "never more than usual");

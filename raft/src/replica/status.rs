@@ -33,4 +33,8 @@ pub struct ReplicaStatus {
     pub digest: u64,
     /// When leading: match index per follower.
     pub matched: Vec<(NodeId, Index)>,
+    /// Bytes that were free on its disk lately; `u64::MAX` while that is not known.
+    pub free_bytes: u64,
+    /// That is less than is meant to stay free: its log is short, and it makes no copies of its state.
+    pub disk_short: bool,
 }

@@ -1,4 +1,5 @@
-//! The attacks.
+//! Hostile clients against a real server: what it then holds in memory, and how long another client
+//! waits: it writes 200 bytes and reads them, again and again, in a shard that the attack does not use.
 
 use super::server::{Cluster, Target, client};
 use super::witness::Witness;
@@ -43,7 +44,7 @@ pub enum Attack {
     Starve,
 }
 
-pub struct Report {
+struct Report {
     attack: Attack,
     start: u64,
     most: u64,
@@ -75,12 +76,32 @@ impl fmt::Display for Report {
     }
 }
 
-pub async fn run(
+/// Runs these attacks (all when there are none) and prints a line for each.
+pub async fn run_all(
+    attacks: Vec<Attack>,
+    time: Duration,
+    connection_memory: Option<usize>,
+) -> Result<(), String> {
+    let attacks = match attacks.is_empty() {
+        true => <Attack as clap::ValueEnum>::value_variants().to_vec(),
+        false => attacks,
+    };
+    println!(
+        "{:<16} {:>9} {:>9} {:>9} {:>11} {:>11} {:>8}",
+        "ATTACK", "AT START", "MOST", "AFTER", "PUT WAITED", "GET WAITED", "SERVED"
+    );
+    for attack in attacks {
+        println!("{}", run(attack, time, connection_memory).await?);
+    }
+    Ok(())
+}
+
+async fn run(
     attack: Attack,
     time: Duration,
     connection_memory: Option<usize>,
 ) -> Result<Report, String> {
-    let cluster = Cluster::start(connection_memory).await?;
+    let cluster = Cluster::start(1, connection_memory).await?;
     let client = cluster.client();
     let shards = {
         let (_, shards, _) = client
