@@ -6,8 +6,8 @@
 
 mod process;
 
-use process::cluster::{Members, Up, kv_args, kvctl, page};
-use process::{KV, Server, TempDir, bare, say, turn, until};
+use process::cluster::{Members, Up, kv_args, kvctl, page, peers};
+use process::{KV, Ports, Server, TempDir, bare, say, turn, until};
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -233,6 +233,49 @@ fn an_emptied_member_does_not_vote_and_says_why() {
             .page(2)
             .is_some_and(|p| p.replica.not_voting.is_some())
     );
+}
+
+/// It shuts the original out, which is safe; and both sides say so, the original in its status too.
+#[test]
+fn a_copy_of_a_live_members_directory_is_told_of() {
+    let Some(_turn) = turn() else { return };
+    let small = Small::start();
+    small.put("k", "v");
+    let (original, ctrlers) = (&small.members.servers[2], small.up.ctrlers.clone());
+    copy(&original.data, &small.up.dir.path().join("copied"));
+    let port = Ports::find().base;
+    let listen = format!("127.0.0.1:{port}");
+    let args = kv_args(2, 3, &peers(&small.members.addresses), &ctrlers, &listen);
+    let mut copy = Server::new(small.up.dir.path(), "copied", KV, args);
+    copy.start();
+    let why = until("the original says that it is not heard", PATIENCE, || {
+        small.members.page(2)?.replica.not_voting
+    });
+    assert!(why.contains("a copy of its directory was started"), "{why}");
+    let said = small.members.servers[2].said();
+    assert!(said.contains("a peer refuses this server"), "{said}");
+    assert!(
+        small.members.servers[..2]
+            .iter()
+            .all(|peer| peer.said().contains("node 3 has started again")),
+        "the peers tell of the new start"
+    );
+    // The group goes on.
+    small.put("k", "w");
+    copy.stop();
+    small.has("k", "w");
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).expect("a directory");
+    for entry in fs::read_dir(from).expect("its data") {
+        let entry = entry.expect("its data");
+        let to = to.join(entry.file_name());
+        match entry.file_type().expect("its data").is_dir() {
+            true => copy(&entry.path(), &to),
+            false => drop(fs::copy(entry.path(), to).expect("a copy")),
+        }
+    }
 }
 
 #[test]

@@ -4,7 +4,9 @@
 mod process;
 
 use process::cluster::{Members, Up, kv_args, kvctl, peers};
-use process::{KV, KVCTL, Ports, Said, Server, TempDir, bare, say, signal, text_of, turn, until};
+use process::{
+    KV, KVCTL, Ports, Said, Server, TempDir, bare, runs, say, signal, text_of, turn, until,
+};
 use serde_json::{Value, json};
 use std::fs;
 use std::time::Duration;
@@ -333,10 +335,15 @@ fn up_keeps_logs_that_are_moved_names_its_children_and_grows() {
     );
     // A server that cannot start is told of with its reason, also where its log was moved away.
     let identity = up.data().join("kv-1-1").join("IDENTITY");
+    fs::rename(&log, up.data().join("elsewhere.log")).expect("moved");
+    let pid = up.pids()["kv-1-1"];
+    signal("KILL", &[pid]);
+    // While it runs it may save its identity again; it is started a second after its end.
+    until("it has ended", Duration::from_secs(20), || {
+        (!runs(pid)).then_some(())
+    });
     let kept = fs::read(&identity).expect("its identity");
     fs::write(&identity, b"nonsense").expect("damaged");
-    fs::rename(&log, up.data().join("elsewhere.log")).expect("moved");
-    signal("KILL", &[up.pids()["kv-1-1"]]);
     until("it is told why", Duration::from_secs(20), || {
         up.said().contains("\n    error: ").then_some(())
     });

@@ -11,9 +11,10 @@ use crate::identity::Identity;
 use crate::machine::Machine;
 use bytes::Bytes;
 use raft_protocol::{Message, NodeId, Term};
+use std::collections::BTreeMap;
 use std::marker::PhantomData;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use world::clock::{now, timeout};
@@ -143,7 +144,9 @@ impl<M: Machine> Replica<M> {
                  leader through term {} index {}",
                 abstain.term, abstain.index
             )),
-            None => lock(&shared.hindrance).clone(),
+            None => lock(&shared.hindrance)
+                .clone()
+                .or_else(|| refused(&shared.refusals)),
         };
         ReplicaStatus {
             group: shared.options.group,
@@ -308,6 +311,13 @@ impl<M: Machine> Replica<M> {
         self.shared.stopping.store(1, Ordering::Relaxed);
         self.shared.stop.notify_waiters();
     }
+}
+
+/// What the peers say that refuse this start.
+fn refused(refusals: &Mutex<BTreeMap<NodeId, String>>) -> Option<String> {
+    let refusals = lock(refusals);
+    let said: Vec<&str> = refusals.values().map(String::as_str).collect();
+    (!said.is_empty()).then(|| format!("it is not heard: {}", said.join("; ")))
 }
 
 #[cfg(test)]

@@ -17,13 +17,18 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinHandle;
-use world::clock::sleep;
-use world::net::{Hello, Link};
+use world::again::Again;
+use world::clock::{now, sleep};
+use world::net::{CallError, Hello, Link};
 
 /// Between two rounds of asking peers that have not answered.
 const RETRY: Duration = Duration::from_millis(200);
 /// The same when only a start is told.
 const AGAIN: Duration = Duration::from_secs(1);
+/// Between two questions to a peer that has this start on record, whether it still has.
+const STILL: Duration = Duration::from_secs(5);
+/// Refusals in a row that are nothing to speak of.
+const PATIENCE: u32 = 2;
 /// Why a member that has not met all others is no voter.
 const UNBORN: &str = "not a voter yet: every initial member must be met once before the first vote";
 /// For one answer.
@@ -81,6 +86,20 @@ fn emptied(node: NodeId, known: DiskId, shown: DiskId) -> String {
     )
 }
 
+/// Whether a later start of the caller's disk is on record.
+fn is_past(own: &Identity, peer: &Hello) -> bool {
+    let known = own.boots.get(&peer.disk);
+    known.is_some_and(|(boot, _)| *boot > peer.boot)
+}
+
+fn shut_out(peer: &Hello) -> String {
+    format!(
+        "node {} was met in a later start of its disk than its boot {}: a copy of its directory was started, \
+         or this is one",
+        peer.node, peer.boot
+    )
+}
+
 /// Judges the hello of a connection to this server; our own is the answer.
 pub(super) fn welcome(shared: &Arc<Shared>, peer: &Hello) -> Result<Hello, String> {
     let own_group = shared.options.group;
@@ -109,6 +128,15 @@ pub(super) fn welcome(shared: &Arc<Shared>, peer: &Hello) -> Result<Hello, Strin
             Meeting::Known => {}
             Meeting::Refused(reason) => return Err(reason),
             Meeting::Updated => {
+                if lock(&shared.identity).boots.contains_key(&peer.disk) {
+                    tracing::info!(
+                        group = own_group,
+                        node = own_node,
+                        boot = peer.boot,
+                        "node {} has started again, or a copy of its directory has",
+                        peer.node
+                    );
+                }
                 let (shared, peer) = (shared.clone(), peer.clone());
                 tokio::spawn(async move {
                     let saved = update(&shared, |own| {
@@ -158,6 +186,8 @@ pub(super) fn met(shared: &Shared, peer: &Hello, disk: DiskId) -> Answer {
     let own = lock(&shared.identity);
     match own.met.get(&peer.node) {
         Some(known) if *known != disk => Answer::Refused(emptied(peer.node, *known, disk)),
+        // Its connection is older than a later start.
+        Some(_) if is_past(&own, peer) => Answer::Refused(shut_out(peer)),
         Some(_) if recorded => Answer::Met { disk: own.disk },
         _ => Answer::Refused("not recorded yet: call again".into()),
     }
@@ -179,27 +209,76 @@ fn links(shared: &Arc<Shared>) -> impl Iterator<Item = (NodeId, Link)> {
     others.map(|(node, address)| (*node, link(shared, *node, address)))
 }
 
-/// Has a peer put this start of this disk on record; the peer's disk. Errors say why it did not.
-async fn ask(link: &Link, node: NodeId, disk: DiskId) -> Result<DiskId, String> {
+/// Why a peer has not put this start on record.
+struct NotMet {
+    why: String,
+    /// It was reached, and says so.
+    refused: bool,
+}
+
+/// Has a peer put this start of this disk on record; the peer's disk.
+async fn ask(link: &Link, node: NodeId, disk: DiskId) -> Result<DiskId, NotMet> {
     let body = encode(&Call::Meet { disk });
-    let body = link.call(CHANNEL, body, DEADLINE).await;
-    match decode::<Answer>(&body.map_err(|error| error.to_string())?) {
-        Ok(Answer::Met { disk }) => Ok(disk),
-        Ok(Answer::Refused(reason)) => Err(format!("node {node}: {reason}")),
-        Ok(other) => Err(format!("node {node} answered {other:?}")),
-        Err(reason) => Err(format!("node {node}: {reason}")),
-    }
+    let body = match link.call(CHANNEL, body, DEADLINE).await {
+        Ok(body) => body,
+        Err(error) => {
+            return Err(NotMet {
+                refused: matches!(error, CallError::Refused { .. }),
+                why: error.to_string(),
+            });
+        }
+    };
+    let (why, refused) = match decode::<Answer>(&body) {
+        Ok(Answer::Met { disk }) => return Ok(disk),
+        Ok(Answer::Refused(reason)) => (reason, true),
+        Ok(other) => (format!("it answered {other:?}"), false),
+        Err(reason) => (reason, false),
+    };
+    let why = format!("node {node}: {why}");
+    Err(NotMet { why, refused })
 }
 
 /// Has every peer put this start on record, as soon as it can be reached, whether or not there is
-/// mail for it: an older image of this disk is recognised only by those who met a later start.
-/// A task per peer, each to be ended with the replica.
+/// mail for it: an older image of this disk is recognised only by those who met a later start. Asks
+/// again now and then: a copy of this disk that is started elsewhere shuts this one out, and then it
+/// says so. A task per peer, each to be ended with the replica.
 pub(super) fn announce(shared: &Arc<Shared>) -> Vec<JoinHandle<()>> {
     let disk = lock(&shared.identity).disk;
-    let announced = |(node, link): (NodeId, Link)| async move {
-        while let Err(why) = ask(&link, node, disk).await {
-            tracing::debug!(node, why, "this start is not on record there");
-            sleep(AGAIN).await;
+    let announced = |(node, link): (NodeId, Link)| {
+        let (shared, mut said) = (shared.clone(), Again::default());
+        async move {
+            // Until then its birth asks.
+            while !lock(&shared.identity).born {
+                sleep(AGAIN).await;
+            }
+            let mut attempts = 0u32;
+            loop {
+                match ask(&link, node, disk).await {
+                    Ok(_) => {
+                        lock(&shared.refusals).remove(&node);
+                        said.over();
+                        attempts = 0;
+                        sleep(STILL).await;
+                    }
+                    Err(NotMet { why, refused }) => {
+                        attempts += 1;
+                        // The first answer may be that it is about to be recorded.
+                        if refused && attempts > PATIENCE {
+                            if said.is_due(now()) {
+                                tracing::warn!(
+                                    group = shared.options.group,
+                                    node = shared.options.node,
+                                    "a peer refuses this server: {why}"
+                                );
+                            }
+                            lock(&shared.refusals).insert(node, why);
+                        } else {
+                            tracing::debug!(node, why, "this start is not on record there");
+                        }
+                        sleep(AGAIN).await;
+                    }
+                }
+            }
         }
     };
     links(shared).map(announced).map(tokio::spawn).collect()
@@ -231,7 +310,7 @@ async fn meet_all(shared: Arc<Shared>) -> Result<(), IdentityError> {
                     members.insert(*node, disk);
                     continue;
                 }
-                Err(why) => why,
+                Err(NotMet { why, .. }) => why,
             };
             if !missing.is_empty() {
                 missing.push_str("; ");

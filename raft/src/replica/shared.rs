@@ -8,6 +8,7 @@ use bytes::Bytes;
 use raft_protocol::{
     Configuration, Entry, Index, Message, NodeId, Role, SnapshotMeta, Status, Term,
 };
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
@@ -144,6 +145,8 @@ pub(super) struct Shared {
     pub(super) time_ms: AtomicU64,
     /// Why the node may not vote, besides abstention.
     pub(super) hindrance: Mutex<Option<String>>,
+    /// Peers that refuse this start of this disk, with what they say.
+    pub(super) refusals: Mutex<BTreeMap<NodeId, String>>,
     pub(super) inbox: mpsc::Sender<Event>,
     /// Where requests wait for room in it.
     turn: Turnstile,
@@ -214,6 +217,7 @@ impl Shared {
             log_bytes: AtomicU64::new(0),
             time_ms: AtomicU64::new(stamp.time_ms),
             hindrance: Mutex::new(None),
+            refusals: Mutex::default(),
             inbox,
             turn: Turnstile::default(),
             internal,

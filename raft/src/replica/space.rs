@@ -4,6 +4,7 @@ use super::shared::Shared;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use world::again::Again;
 use world::clock::{Instant, now, sleep};
 
 /// How often the disk is looked at, besides the look before each write to the log.
@@ -12,13 +13,6 @@ const LOOK: Duration = Duration::from_secs(1);
 const SHARE: u64 = 8;
 /// And at least this, bytes.
 const LEAST: u64 = 1 << 20;
-/// A disk that stays short is spoken of again after the first of these, then after twice as long,
-/// and so on up to the second.
-const AGAIN: (Duration, Duration) = (
-    Duration::from_secs(10 * 60),
-    Duration::from_secs(24 * 60 * 60),
-);
-
 /// What is known of the room on a disk.
 pub(super) struct Space {
     reserve: u64,
@@ -36,30 +30,19 @@ enum Say {
 
 /// When a short disk is spoken of.
 #[derive(Debug, Default)]
-struct Said {
-    /// When again, and how long after the last time that is; absent while there is room.
-    again: Option<(Instant, Duration)>,
-}
+struct Said(Again);
 
 impl Said {
     /// There is room again only an eighth above the reserve: else each write might cross it.
     fn look(&mut self, free: u64, reserve: u64, at: Instant) -> Say {
-        match self.again {
-            None if free >= reserve => Say::Nothing,
-            None => {
-                self.again = Some((at + AGAIN.0, AGAIN.0));
-                Say::Short
-            }
-            Some(_) if free >= reserve + reserve / 8 => {
-                self.again = None;
+        match self.0.was_said() {
+            false if free >= reserve => Say::Nothing,
+            true if free >= reserve + reserve / 8 => {
+                self.0.over();
                 Say::Over
             }
-            Some((due, after)) if at >= due => {
-                let after = (2 * after).min(AGAIN.1);
-                self.again = Some((at + after, after));
-                Say::Short
-            }
-            Some(_) => Say::Nothing,
+            _ if self.0.is_due(at) => Say::Short,
+            _ => Say::Nothing,
         }
     }
 }

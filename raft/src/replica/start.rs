@@ -114,10 +114,7 @@ impl<M: Machine> Replica<M> {
             log: tokio::spawn(log_task::run(shared.clone(), log, log_rx)),
             apply: tokio::spawn(applier.run()),
             space: tokio::spawn(space::watch(shared.clone())),
-            announced: match born {
-                true => meet::announce(&shared),
-                false => Vec::new(), // its birth does that
-            },
+            announced: meet::announce(&shared),
             birth: (!born).then(|| {
                 let birth = meet::birth(shared.clone());
                 tokio::spawn(async move { Ok(birth.await?) })

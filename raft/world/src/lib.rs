@@ -2,6 +2,7 @@
 //!
 //! This is the only production crate that knows which of the two it runs on.
 
+pub mod again;
 pub mod clock;
 pub mod disk;
 pub mod entropy;

@@ -195,6 +195,9 @@ async fn older_copy_of_the_directory() {
         millis(5000).await;
         let others = c.others(&[2]);
         c.agree_among(&others, b"without it", LONG).await;
+        let why = c.status(2).and_then(|status| status.not_voting);
+        let why = why.expect("it says that it is not heard");
+        assert!(why.contains("an older image of the disk"), "{why}");
         // Its boot number is that of a start the others have met already: they hear nothing it
         // says, so it makes no quorum.
         let leader = c.wait_leader(&others).await;
@@ -208,6 +211,7 @@ async fn older_copy_of_the_directory() {
         disk.restore(&new);
         ledger::replaced(1, 2);
         heal_and_settle(&c).await;
+        assert_eq!(c.status(2).and_then(|status| status.not_voting), None);
     })
     .await;
 }

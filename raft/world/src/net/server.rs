@@ -7,10 +7,12 @@ use super::places::{Entry, Guest, Open, Seat};
 use super::serving::Serving;
 use super::wire::{Wire, WireError};
 use super::{Limits, Service};
+use crate::again::Again;
 use crate::clock::{Duration, Instant, now, sleep, timeout};
 use bytes::Bytes;
+use std::collections::BTreeMap;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::yield_now;
@@ -21,6 +23,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// At most one warning per server and this time: garbage on the port cannot fill a disk.
 const WARN_EVERY: Duration = Duration::from_secs(1);
+
+/// Refusals that are remembered, so that each is said at growing distances.
+const REFUSED: usize = 64;
 
 /// A listening server.
 pub struct Server {
@@ -56,6 +61,7 @@ impl Server {
             quiet: Mutex::new(Quiet {
                 last: None,
                 suppressed: 0,
+                refused: BTreeMap::new(),
             }),
         });
         let open = Open::default();
@@ -96,9 +102,26 @@ struct House {
 struct Quiet {
     last: Option<Instant>,
     suppressed: u64,
+    /// Who was refused for what, and when that is said again.
+    refused: BTreeMap<(IpAddr, String), Again>,
 }
 
 impl House {
+    /// Whoever is refused comes back every second, for the same reason.
+    fn refused(&self, addr: SocketAddr, reason: String) {
+        let due = {
+            let mut quiet = self.quiet.lock().unwrap_or_else(PoisonError::into_inner);
+            let key = (addr.ip(), reason.clone());
+            if quiet.refused.len() >= REFUSED && !quiet.refused.contains_key(&key) {
+                quiet.refused.clear();
+            }
+            quiet.refused.entry(key).or_default().is_due(now())
+        };
+        if due {
+            self.warn(|| format!("{addr}: refused: {reason}"));
+        }
+    }
+
     fn warn(&self, text: impl FnOnce() -> String) {
         let mut quiet = self.quiet.lock().unwrap_or_else(PoisonError::into_inner);
         let at = now();
@@ -129,7 +152,7 @@ async fn connection(stream: TcpStream, addr: SocketAddr, house: Arc<House>, seat
         }
         Ok(Err(Greeting::Wire(e))) => e,
         Ok(Err(Greeting::Refused(reason))) => {
-            house.warn(|| format!("{addr}: refused: {reason}"));
+            house.refused(addr, reason);
             return;
         }
         Err(_) => {
