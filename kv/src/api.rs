@@ -11,6 +11,11 @@ use serde::{Deserialize, Deserializer, Serialize};
 pub const CHANNEL: u8 = 1;
 /// Channel of calls between groups (shards on the move).
 pub const GROUP_CHANNEL: u8 = 2;
+/// Channel for the same [`Request`]s of a client that cannot reach the group's leader: a member that
+/// does not lead carries writes to the one that it takes for the leader, and brings the answer back.
+/// What is carried arrives there on [`CHANNEL`], so it is carried once at most; reads are not, since
+/// every member serves them.
+pub const CARRY_CHANNEL: u8 = 3;
 
 /// Longest key, bytes.
 pub const MAX_KEY: usize = 64 << 10;

@@ -526,3 +526,39 @@ async fn snapshot_size() {
     load.finish().await;
     cluster.nodes.finish().await;
 }
+
+/// A client that does not reach the leader, but followers, writes through one of them: exactly once,
+/// and in order. It goes on so when leaders change, and its answers are those of the leader.
+#[madsim::test]
+async fn followers_carry_the_writes_of_a_client_that_is_cut_off_from_the_leader() {
+    let cluster = KvCluster::with_groups(KvOptions::default(), &[1]).await;
+    let book = Book::default();
+    write(&cluster, &book, 1, Call::Put("0".into())).await;
+    let leader = cluster.leader(1).await;
+    let machine = cluster.nodes.client_node();
+    let client = {
+        let cluster = cluster.clone();
+        let made = machine.spawn(async move {
+            let client = cluster.client();
+            client.put(b"cut off", b"").await.expect("all is well");
+            client
+        });
+        made.await.expect("does not panic")
+    };
+    cluster.nodes.cut_client(&machine, cluster.key(1, leader));
+    let started = world::clock::now();
+    let appends = machine.spawn(async move {
+        for n in 1..=50u64 {
+            let appended = client.append(b"cut off", b"x").await;
+            assert_eq!(appended, Ok(n), "after {:?}", started.elapsed());
+        }
+        let read = client.get(b"cut off").await.expect("followers serve reads");
+        (read.map(|value| value.len()), started.elapsed())
+    });
+    let (read, took) = appends.await.expect("does not panic");
+    assert_eq!(read, Some(50));
+    assert!(took < Duration::from_secs(20), "{took:?}");
+    assert_eq!(cluster.leader(1).await, leader, "nobody else had to lead");
+    book.judge();
+    cluster.nodes.finish().await;
+}

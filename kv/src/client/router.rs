@@ -4,7 +4,7 @@
 mod elsewhere;
 
 use super::answer::Trouble;
-use crate::api::{CHANNEL, Request};
+use crate::api::{CARRY_CHANNEL, CHANNEL, Request};
 use bytes::Bytes;
 use ctrler::client::ClientError;
 use ctrler::config::{Config, ConfigNum, GroupId, ShardId};
@@ -33,6 +33,11 @@ const MOVING: u32 = 4;
 const ELECTION: u32 = 64;
 /// A server that could not be reached is passed over for so long, where the group has others.
 const AVOID: Duration = Duration::from_millis(500);
+/// A member that reaches a leader whom we do not carries writes for so long; then the leader is tried
+/// again.
+const CARRY: Duration = Duration::from_secs(10);
+/// After so many failures in a row none is asked to carry without a pause.
+const CARRY_FAILURES: u32 = 8;
 /// First and longest time for one attempt; doubled with each one in a row that fails. A server
 /// that is frozen or cut off is given up after it; one that died is noticed at once.
 const ATTEMPT: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(8));
@@ -57,6 +62,8 @@ pub struct Route {
     pub config: u64,
     /// The server.
     pub link: Link,
+    /// It is asked to carry writes to the leader, which cannot be reached from here.
+    pub carried: bool,
 }
 
 /// The routing cache.
@@ -104,6 +111,8 @@ struct Group {
     leader: String,
     /// Servers that could not be reached, and when they may be asked again.
     avoided: BTreeMap<String, Instant>,
+    /// A member that carries writes to a leader that cannot be reached, and until when it is asked to.
+    carrier: Option<(String, Instant)>,
 }
 
 impl Group {
@@ -113,6 +122,12 @@ impl Group {
             self.leader = self.servers.first().cloned().unwrap_or_default();
         }
         self.avoided.retain(|server, _| servers.contains(server));
+    }
+
+    /// Who carries writes now.
+    fn carrier(&self) -> Option<&String> {
+        let (server, until) = self.carrier.as_ref()?;
+        (now() < *until && self.servers.contains(server)).then_some(server)
     }
 
     fn is_avoided(&self, server: &str) -> bool {
@@ -199,15 +214,17 @@ impl Router {
             config: config.num,
         };
         let group = hint.or(owner).ok_or(nobody.clone())?;
-        let leader = match state.groups.get(&group) {
-            Some(known) if !known.leader.is_empty() => known.leader.clone(),
-            _ => return Err(nobody),
+        let (server, carried) = match state.groups.get(&group) {
+            Some(known) if known.carrier().is_some() => (known.carrier().cloned(), true),
+            Some(known) if !known.leader.is_empty() => (Some(known.leader.clone()), false),
+            _ => (None, false),
         };
-        let link = self.link(&mut state, group, leader);
+        let link = self.link(&mut state, group, server.ok_or(nobody)?);
         Ok(Route {
             group,
             config: config.num,
             link,
+            carried,
         })
     }
 
@@ -263,8 +280,10 @@ impl Router {
         let mut looking = false;
         match (trouble, at) {
             (Trouble::NotLeader(Some((_, leader))), Some(at)) => {
-                // The members may not have noticed yet that their leader is dead.
+                // It cannot be reached from here, but perhaps from there; or the members have not
+                // noticed yet that their leader is dead.
                 if self.is_avoided(at.group, leader) {
+                    at_once = failures <= CARRY_FAILURES && self.ask_to_carry(at);
                     self.pass_over(at);
                 } else {
                     at_once = failures <= QUICK_FAILURES && leader != at.link.target();
@@ -272,13 +291,18 @@ impl Router {
                 }
             }
             (Trouble::NotLeader(None), Some(at)) => {
+                self.ask_no_more_to_carry(at);
                 self.pass_over(at);
                 if failures.is_multiple_of(PATIENCE) {
                     looking = self.fall_back(shard, at.group);
                 }
             }
-            (Trouble::Unreadable(_), Some(at)) => self.pass_over(at),
+            (Trouble::Unreadable(_), Some(at)) => {
+                self.ask_no_more_to_carry(at);
+                self.pass_over(at);
+            }
             (Trouble::Unreachable(_) | Trouble::Silent(_), Some(at)) => {
+                self.ask_no_more_to_carry(at);
                 self.avoid(at);
                 self.pass_over(at);
                 at_once = failures == 1;
@@ -312,8 +336,9 @@ impl Router {
             (Trouble::NoConfig | Trouble::NoOwner { .. }, _) => self.refresh(),
             // A server that cannot serve for long (cut off from its group, say) may still answer.
             (Trouble::Busy(_) | Trouble::Unknown, Some(at))
-                if failures.is_multiple_of(PATIENCE) =>
+                if failures.is_multiple_of(PATIENCE) || at.carried =>
             {
+                self.ask_no_more_to_carry(at);
                 self.pass_over(at);
             }
             (Trouble::Busy(_) | Trouble::Unknown, _) | (_, None) => {}
@@ -360,6 +385,27 @@ impl Router {
             && let Some(next) = known.behind(&known.leader)
         {
             known.leader = next.clone();
+        }
+    }
+
+    /// From now on this member is asked to carry writes to the leader; false when it is already.
+    fn ask_to_carry(&self, at: &Route) -> bool {
+        match self.state().groups.get_mut(&at.group) {
+            Some(known) if !at.carried => {
+                world::mark!("client: a follower is asked to carry writes");
+                known.carrier = Some((at.link.target().to_owned(), now() + CARRY));
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// That is over: the member cannot be reached, or does not reach a leader either.
+    fn ask_no_more_to_carry(&self, at: &Route) {
+        if at.carried
+            && let Some(known) = self.state().groups.get_mut(&at.group)
+        {
+            known.carrier = None;
         }
     }
 
@@ -448,7 +494,11 @@ impl Router {
         failures: u32,
     ) -> Result<Bytes, CallError> {
         let deadline = attempt_deadline(body.len(), failures);
-        route.link.call(CHANNEL, body, deadline).await
+        let channel = match route.carried {
+            true => CARRY_CHANNEL,
+            false => CHANNEL,
+        };
+        route.link.call(channel, body, deadline).await
     }
 }
 

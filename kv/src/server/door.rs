@@ -1,7 +1,8 @@
 //! The port of a kv server: clients' requests, other groups' questions, consensus. What is checked
 //! here only spares work; what counts is judged where the command is applied.
 
-use crate::api::{CHANNEL, GROUP_CHANNEL, KvStatus, Request, Response};
+use super::carrier::Carrier;
+use crate::api::{CARRY_CHANNEL, CHANNEL, GROUP_CHANNEL, KvStatus, Request, Response};
 use crate::machine::KvMachine;
 use crate::machine::command::Command;
 use crate::machine::notice::Notice;
@@ -29,6 +30,7 @@ pub(super) struct Door {
     pub(super) notice: Arc<Notice>,
     /// Where the group's members are reached, for hints.
     pub(super) members: Arc<BTreeMap<NodeId, String>>,
+    pub(super) carrier: Arc<Carrier>,
 }
 
 fn encode(response: &Response) -> Bytes {
@@ -54,6 +56,7 @@ impl Service for Door {
         let deadline = deadline.min(MAX_DEADLINE);
         match channel {
             CHANNEL => Box::pin(async move { door.client(&body, deadline).await }),
+            CARRY_CHANNEL => Box::pin(async move { door.carried(body, deadline).await }),
             GROUP_CHANNEL => Box::pin(async move {
                 let asked = Asked {
                     group: door.group,
@@ -65,7 +68,7 @@ impl Service for Door {
             }),
             other => Box::pin(async move {
                 encode(&Response::Malformed(format!(
-                    "channel {other}: a kv server serves {CHANNEL} to clients"
+                    "channel {other}: a kv server serves {CHANNEL} and {CARRY_CHANNEL} to clients"
                 )))
             }),
         }
@@ -73,6 +76,24 @@ impl Service for Door {
 }
 
 impl Door {
+    /// A request of a client that cannot reach the leader.
+    async fn carried(&self, body: Bytes, deadline: Duration) -> Bytes {
+        let is_write = matches!(
+            postcard::from_bytes::<Request>(&body),
+            Ok(Request::Write { .. } | Request::Open { .. } | Request::Close { .. })
+        );
+        let own = self.replica.identity().node;
+        match self.replica.leader() {
+            (Some(leader), _) if is_write && leader != own => {
+                match self.carrier.carry(leader, body, deadline).await {
+                    Ok(answer) => answer,
+                    Err(response) => encode(&response),
+                }
+            }
+            _ => self.client(&body, deadline).await,
+        }
+    }
+
     async fn client(&self, body: &[u8], deadline: Duration) -> Bytes {
         let Ok(request) = postcard::from_bytes::<Request>(body) else {
             return encode(&Response::Malformed(

@@ -1,11 +1,13 @@
 //! A kv server: the replica of a group behind its port, and the mover that runs its errands.
 
+mod carrier;
 mod door;
 
 use crate::machine::KvMachine;
 use crate::machine::notice::Notice;
 use crate::machine::query::{Page, Query};
 use crate::mover::{Mover, Peers};
+use carrier::Carrier;
 use ctrler::client::Client;
 use ctrler::config::GroupId;
 use ctrler::program::client_hello;
@@ -61,14 +63,15 @@ pub async fn run(
     let (replica, mut life) = Replica::start(options.replica, disk, machine).await?;
     info!(group, node, listen = %server.local_addr(), "kv server started");
 
+    let speaker = replica.clone();
+    let hello: Arc<dyn Fn() -> Hello + Send + Sync> = Arc::new(move || speaker.hello(None));
     let door = Door {
         group,
         replica: replica.clone(),
         notice: notice.clone(),
         members: members.clone(),
+        carrier: Arc::new(Carrier::new(group, node, &members, &limits, &hello)),
     };
-    let speaker = replica.clone();
-    let hello: Arc<dyn Fn() -> Hello + Send + Sync> = Arc::new(move || speaker.hello(None));
     // Asks as a stranger: controllers of another cluster refuse a member's hello.
     let strangers = Client::new(options.ctrlers.clone(), Arc::new(client_hello));
     let ctrlers = Client::new(options.ctrlers, hello.clone());

@@ -93,6 +93,14 @@ pub const EXPECTED: &[&str] = &[
 /// the machine's own fences, which the leaders of today never run into.
 pub const ELSEWHERE: &[(&str, &str)] = &[
     (
+        "door: a follower carries a write to the leader",
+        "sim-tests/tests/kv_one_group.rs::followers_carry_the_writes_of_a_client_that_is_cut_off_from_the_leader",
+    ),
+    (
+        "client: a follower is asked to carry writes",
+        "sim-tests/tests/kv_one_group.rs::followers_carry_the_writes_of_a_client_that_is_cut_off_from_the_leader",
+    ),
+    (
         "propose: no room until the deadline",
         "raft/src/replica/handle_tests.rs::a_command_without_room_is_busy_at_its_deadline",
     ),

@@ -374,4 +374,28 @@ pub(super) const MUTANTS: &[Mutant] = &[
         )],
         tests: &["kv/client_stream::a_write_is_taken_back_only"],
     },
+    Mutant {
+        id: "X68",
+        star: false,
+        what: "a carried write without an answer is told of as not sent",
+        seen: "law 8",
+        edits: &[edit(
+            "kv/src/server/carrier.rs",
+            "Err(CallError::NoAnswer { .. }) => Err(Response::Unknown),",
+            "Err(CallError::NoAnswer { .. }) => Err(Response::NotLeader(None)),",
+        )],
+        tests: &["kv/lib::server::carrier::tests::what_has_no_answer"],
+    },
+    Mutant {
+        id: "X69",
+        star: false,
+        what: "what is carried may be carried on, by members that take each other for the leader",
+        seen: "one hop at most",
+        edits: &[edit(
+            "kv/src/server/carrier.rs",
+            "        match link.call(CHANNEL, body, deadline).await {",
+            "        match link.call(crate::api::CARRY_CHANNEL, body, deadline).await {",
+        )],
+        tests: &["kv/lib::server::carrier::tests::what_is_carried"],
+    },
 ];

@@ -253,6 +253,13 @@ impl Nodes {
         NetSim::current().clog_link(self.sim(from), self.sim(to));
     }
 
+    /// Cuts a client's machine and a server's off from each other.
+    pub fn cut_client(&self, client: &NodeHandle, from: Key) {
+        let (client, server) = (client.id(), self.sim(from));
+        NetSim::current().clog_link(client, server);
+        NetSim::current().clog_link(server, client);
+    }
+
     /// Undoes [`Nodes::cut`].
     pub fn mend(&self, from: Key, to: Key) {
         NetSim::current().unclog_link(self.sim(from), self.sim(to));
