@@ -31,6 +31,8 @@ pub struct Build {
     pub root: PathBuf,
     /// Its target directory for the simulation.
     pub target: PathBuf,
+    /// With `--cfg madsim`; else for the real world.
+    pub simulated: bool,
     /// With optimisation, as `--release`; the core's own assertions stay on.
     pub release: bool,
     /// Packages to select; unification of features depends on it, so keep it the same.
@@ -47,6 +49,7 @@ impl Build {
         Build {
             root: root.into(),
             target: target.into(),
+            simulated: true,
             release,
             packages: PACKAGES.iter().map(|p| p.to_string()).collect(),
             tests: None,
@@ -245,10 +248,12 @@ pub fn build(what: &Build) -> Result<Vec<Executable>, String> {
         .arg("--message-format=json-render-diagnostics")
         .arg("--target-dir")
         .arg(&what.target)
-        .env("RUSTFLAGS", format!("{flags} --cfg madsim"))
         .env_remove("CARGO_ENCODED_RUSTFLAGS")
         .stdin(Stdio::null())
         .stderr(Stdio::inherit());
+    if what.simulated {
+        command.env("RUSTFLAGS", format!("{flags} --cfg madsim"));
+    }
     if what.release {
         command.arg("--release");
         command.env("CARGO_PROFILE_RELEASE_DEBUG_ASSERTIONS", "true");

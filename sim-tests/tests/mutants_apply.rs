@@ -14,12 +14,11 @@ fn every_replacement_applies_to_the_present_tree() {
 }
 
 #[test]
-fn every_mutant_has_a_name_and_a_test_of_its_own() {
+fn every_mutant_has_a_name_of_its_own_and_names_tests_in_full() {
     let mut ids = BTreeSet::new();
     for mutant in mutants::all() {
         assert!(ids.insert(mutant.id), "{} occurs twice", mutant.id);
         assert!(!mutant.edits.is_empty(), "{} replaces nothing", mutant.id);
-        assert!(!mutant.tests.is_empty(), "{} names no test", mutant.id);
         for test in mutant.tests {
             let named = test.split_once("::").is_some_and(|(t, _)| t.contains('/'));
             assert!(named, "{}: {test} is not package/target::name", mutant.id);

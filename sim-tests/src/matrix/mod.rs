@@ -157,12 +157,14 @@ fn chosen(executable: &Executable, stage: &Stage) -> Result<Vec<String>, String>
     let tests = runner::list(executable)?.into_iter();
     let names = tests.filter(|t| !t.ignored && wanted(&t.name));
     let names: Vec<String> = names.map(|t| t.name).collect();
-    match names.is_empty() && !stage.tests.is_empty() {
-        true => Err(format!(
+    // A stage that runs nothing notices nothing, and would say that nothing is to be noticed.
+    match (names.is_empty(), stage.tests.is_empty()) {
+        (false, _) => Ok(names),
+        (true, true) => Err(format!("{} has no tests", executable.target)),
+        (true, false) => Err(format!(
             "{} has no test {:?}",
             executable.target, stage.tests
         )),
-        false => Ok(names),
     }
 }
 

@@ -62,13 +62,19 @@ fn run(arguments: &Arguments) -> Result<bool, String> {
         for m in &asked {
             let star = if m.star { "★" } else { " " };
             // A reader that has seen enough (`| head`) is no error.
-            if writeln!(std::io::stdout(), "{} {star} {} ({})", m.id, m.what, m.seen).is_err() {
+            let open = if m.tests.is_empty() {
+                " OPEN: no test is named for it"
+            } else {
+                ""
+            };
+            let line = format!("{} {star} {} ({}){open}", m.id, m.what, m.seen);
+            if writeln!(std::io::stdout(), "{line}").is_err() {
                 break;
             }
         }
         return Ok(true);
     }
-    let root: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let root = root()?;
     let (target, _) = runner::own_target_directory()?;
     let mut tree = Tree::new(&root, &target.join("mutants"))?;
     let effort = Effort {
@@ -129,6 +135,16 @@ fn run(arguments: &Arguments) -> Result<bool, String> {
         true => Ok(survivors.is_empty()),
         false => Err("some could not be judged".into()),
     }
+}
+
+/// The tree: what cargo was called for, or else where this was started.
+fn root() -> Result<PathBuf, String> {
+    let here = std::env::current_dir().map_err(|e| format!("the present directory: {e}"))?;
+    let package = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
+    let from = package.unwrap_or(here);
+    let is_root = |dir: &&Path| dir.join("sim-tests/Cargo.toml").is_file();
+    let found = from.ancestors().find(is_root).map(Path::to_path_buf);
+    found.ok_or_else(|| format!("{} is not in a tree of this project", from.display()))
 }
 
 fn asked(arguments: &Arguments) -> Result<Vec<&'static Mutant>, String> {

@@ -56,6 +56,7 @@ pub(super) fn named(mutant: &Mutant) -> Vec<Stage> {
 enum Crate {
     Protocol,
     Replica,
+    World,
     Controller,
     Kv,
 }
@@ -65,6 +66,7 @@ fn crates(mutant: &Mutant) -> Vec<Crate> {
         Some("kv") => Crate::Kv,
         Some("ctrler") => Crate::Controller,
         _ if file.starts_with("raft/protocol/") => Crate::Protocol,
+        _ if file.starts_with("raft/world/") => Crate::World,
         _ => Crate::Replica,
     };
     let mut all: Vec<Crate> = mutant.edits.iter().map(|e| of(e.file)).collect();
@@ -73,62 +75,46 @@ fn crates(mutant: &Mutant) -> Vec<Crate> {
     all
 }
 
+/// Tests of a package that are none of its models: measurements, texts about texts, real processes.
+const OTHERS: &[&str] = &[
+    "speed",
+    "purity",
+    "disk_real",
+    "files",
+    "files_real",
+    "process",
+];
+
 /// Unit tests, models and exhaustive searches of the crates that are changed.
 pub(super) fn models(tree: &Tree, mutant: &Mutant) -> Result<Vec<Stage>, String> {
-    let here = tree.scenarios()?;
     let mut stages = Vec::new();
+    let all = |package: &str| -> Result<Vec<Target>, String> {
+        let tests = tree.tests(package)?.into_iter();
+        let models = tests.filter(|test| !OTHERS.iter().any(|other| test.starts_with(other)));
+        Ok(models.map(|test| target(package, &test)).collect())
+    };
     for of in crates(mutant) {
-        let (package, tests): (&str, &[&str]) = match of {
-            Crate::Protocol => (
-                "raft-protocol",
-                &[
-                    "paper",
-                    "durability",
-                    "reads",
-                    "snapshots",
-                    "transcripts",
-                    "walk",
-                ],
-            ),
-            Crate::Replica => (
-                "raft",
-                &[
-                    "lib",
-                    "identity",
-                    "log_damage",
-                    "log_walk",
-                    "session",
-                    "session_walk",
-                    "store",
-                    "store_install",
-                    "store_walk",
-                ],
-            ),
-            Crate::Controller => (
-                "ctrler",
-                &["changes", "history", "log", "rebalance", "client"],
-            ),
-            Crate::Kv => ("kv", &["machine", "shards", "client_stream", "client_fake"]),
+        let package = match of {
+            Crate::Protocol => "raft-protocol",
+            Crate::Replica => "raft",
+            Crate::World => "world",
+            Crate::Controller => "ctrler",
+            Crate::Kv => "kv",
         };
-        let mut targets: Vec<Target> = tests.iter().map(|t| target(package, t)).collect();
-        if mutant
-            .edits
-            .iter()
-            .any(|e| e.file.starts_with("raft/world/"))
-        {
-            targets.push(target("world", "paged"));
+        let mut targets = all(package)?;
+        if matches!(of, Crate::Replica | Crate::World) {
+            targets.push(target(package, "lib"));
         }
-        stages.push((targets, package));
-        let search = match of {
-            Crate::Protocol => "explore_raft",
-            Crate::Kv => "explore_shards",
-            Crate::Replica | Crate::Controller => continue,
-        };
-        if here.iter().any(|t| t == search) {
-            stages.push((vec![target("sim-tests", search)], package));
+        stages.push(targets);
+        match of {
+            Crate::Protocol => stages.push(vec![target("sim-tests", "explore_raft")]),
+            Crate::Kv => stages.push(vec![target("sim-tests", "explore_shards")]),
+            // What it serves.
+            Crate::World => stages.push([all("raft")?, vec![target("raft", "lib")]].concat()),
+            Crate::Replica | Crate::Controller => {}
         }
     }
-    let stage = |(targets, _)| Stage {
+    let stage = |targets| Stage {
         name: "models",
         targets,
         tests: Vec::new(),
@@ -140,9 +126,9 @@ pub(super) fn models(tree: &Tree, mutant: &Mutant) -> Result<Vec<Stage>, String>
 
 /// Scenarios of whole systems, those nearest to the change first; then the campaign.
 pub(super) fn simulation(tree: &Tree, mutant: &Mutant) -> Result<Vec<Stage>, String> {
-    let here = tree.scenarios()?;
+    let here = tree.tests("sim-tests")?;
     let near: &[&[&str]] = match crates(mutant)[..] {
-        [Crate::Protocol | Crate::Replica, ..] => {
+        [Crate::Protocol | Crate::Replica | Crate::World, ..] => {
             &[&["raft_scenarios"], &["kv_one_group", "kv_power"]]
         }
         [Crate::Controller, ..] => &[&["ctrler_scenarios"], &["kv_many_groups"]],

@@ -48,9 +48,9 @@ impl Tree {
         Ok(tree)
     }
 
-    /// Names of the integration tests of `sim-tests` in the tree.
-    pub(super) fn scenarios(&self) -> Result<Vec<String>, String> {
-        let tests = self.source.join("sim-tests/tests");
+    /// Names of a package's integration tests in the tree.
+    pub(super) fn tests(&self, package: &str) -> Result<Vec<String>, String> {
+        let tests = self.source.join(directory(package)).join("tests");
         let mut names = Vec::new();
         for entry in std::fs::read_dir(&tests).map_err(|e| said(&tests, e))? {
             let path = entry.map_err(|e| said(&tests, e))?.path();
@@ -84,14 +84,46 @@ impl Tree {
         Ok(())
     }
 
-    /// Builds test executables from the copy as it is now. Errors: it does not compile.
+    /// Whether a target's tests, or some of them, are of the real world: explorers, sockets that fill.
+    fn is_real(&self, target: &Target) -> bool {
+        let (package, name) = target;
+        let tests = self.source.join(directory(package)).join("tests");
+        let mut texts = vec![tests.join(format!("{name}.rs"))];
+        if let Ok(entries) = std::fs::read_dir(tests.join(name)) {
+            texts.extend(entries.filter_map(|entry| Some(entry.ok()?.path())));
+        }
+        let texts = texts.iter().filter_map(|p| std::fs::read_to_string(p).ok());
+        let real = |text: String| text.contains("not(madsim)") || text.contains("SIMULATED");
+        texts.into_iter().any(real)
+    }
+
+    /// Builds test executables from the copy as it is now, each for its world. Errors: it does not
+    /// compile.
     pub(super) fn build(&self, targets: &[Target]) -> Result<Vec<Executable>, String> {
+        let (real, simulated): (Vec<Target>, Vec<Target>) =
+            targets.iter().cloned().partition(|t| self.is_real(t));
+        let mut all = Vec::new();
+        for (targets, simulated) in [(simulated, true), (real, false)] {
+            if !targets.is_empty() {
+                all.extend(self.build_for(&targets, simulated)?);
+            }
+        }
+        Ok(all)
+    }
+
+    fn build_for(&self, targets: &[Target], simulated: bool) -> Result<Vec<Executable>, String> {
         // Always the same selection of packages, so that they are built with the same features.
         let packages = runner::PACKAGES.iter().chain(&["raft-protocol"]);
         let integration = targets.iter().filter(|t| t.1 != "lib");
+        let place = if simulated {
+            "../target"
+        } else {
+            "../target-real"
+        };
         let what = Build {
             root: self.copy.clone(),
-            target: self.copy.join("../target"),
+            target: self.copy.join(place),
+            simulated,
             release: false,
             packages: packages.map(|p| p.to_string()).collect(),
             tests: Some(integration.map(|t| t.1.clone()).collect()),
@@ -140,6 +172,15 @@ impl Tree {
             }
         }
         Ok(targets.iter().map(|t| self.clean[t].clone()).collect())
+    }
+}
+
+/// Where a package stands in the tree.
+fn directory(package: &str) -> &str {
+    match package {
+        "raft-protocol" => "raft/protocol",
+        "world" => "raft/world",
+        other => other,
     }
 }
 

@@ -37,7 +37,7 @@ pub struct Mutant {
     /// What puts it back.
     pub edits: &'static [Edit],
     /// Tests most likely to notice, the cheapest first: `package/target::beginning of a name`,
-    /// with the target `lib` for unit tests.
+    /// with the target `lib` for unit tests. None: it is known and open.
     pub tests: &'static [&'static str],
 }
 
