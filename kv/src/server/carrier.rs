@@ -41,18 +41,25 @@ impl Carrier {
     }
 
     /// Sends a write to the leader and returns its answer. What certainly did not leave is answered as
-    /// by a member that knows no leader; what left and has no answer is unknown.
+    /// by a member that knows no leader; what left and has no answer is unknown, at once when `deposed`
+    /// resolves: it may be cut off, and its successor answers sooner.
     pub(super) async fn carry(
         &self,
         leader: NodeId,
         body: Bytes,
         deadline: Duration,
+        deposed: impl Future<Output = ()>,
     ) -> Result<Bytes, Response> {
         let Some(link) = self.links.get(&leader) else {
             return Err(Response::NotLeader(None));
         };
         world::mark!("door: a follower carries a write to the leader");
-        match link.call(CHANNEL, body, deadline).await {
+        let answer = tokio::select! {
+            biased;
+            answer = link.call(CHANNEL, body, deadline) => answer,
+            () = deposed => return Err(Response::Unknown),
+        };
+        match answer {
             Ok(answer) => Ok(answer),
             Err(CallError::NoAnswer { .. }) => Err(Response::Unknown),
             Err(
@@ -66,6 +73,7 @@ impl Carrier {
 mod tests {
     use super::*;
     use ctrler::program::client_hello;
+    use std::future::pending;
     use std::sync::Mutex;
     use world::net::{BoxFuture, Server, Service};
     use world::testing::block_on_test;
@@ -89,7 +97,7 @@ mod tests {
             self.asked.lock().expect("no panic holds it").push(channel);
             match self.answers {
                 true => Box::pin(async move { body }),
-                false => Box::pin(std::future::pending()),
+                false => Box::pin(pending()),
             }
         }
     }
@@ -107,7 +115,11 @@ mod tests {
         Carrier::new(1, 1, &members, &Limits::default(), &hello)
     }
 
-    async fn with_leader(answers: bool) -> (Result<Bytes, Response>, Vec<u8>) {
+    async fn with_leader(
+        answers: bool,
+        wait: Duration,
+        deposed: impl Future<Output = ()>,
+    ) -> (Result<Bytes, Response>, Vec<u8>) {
         let server = Server::bind(LISTEN, Limits::default())
             .await
             .expect("bound");
@@ -118,7 +130,8 @@ mod tests {
             asked: asked.clone(),
         };
         let serving = tokio::spawn(server.serve(Arc::new(leader)));
-        let answer = carrier.carry(2, Bytes::from_static(b"write"), WAIT).await;
+        let write = Bytes::from_static(b"write");
+        let answer = carrier.carry(2, write, wait, deposed).await;
         serving.abort();
         let asked = asked.lock().expect("no panic holds it").clone();
         (answer, asked)
@@ -128,7 +141,7 @@ mod tests {
     #[test]
     fn what_is_carried_is_carried_once() {
         block_on_test(async {
-            let (answer, asked) = with_leader(true).await;
+            let (answer, asked) = with_leader(true, WAIT, pending()).await;
             assert_eq!(answer, Ok(Bytes::from_static(b"write")));
             assert_eq!(asked, [CHANNEL]);
         });
@@ -138,15 +151,21 @@ mod tests {
     #[test]
     fn what_has_no_answer_is_unknown_and_what_did_not_leave_had_no_effect() {
         block_on_test(async {
-            let (answer, asked) = with_leader(false).await;
+            let (answer, asked) = with_leader(false, WAIT, pending()).await;
+            assert_eq!((answer, asked.len()), (Err(Response::Unknown), 1));
+        });
+        // Another one leads, long before the time is over.
+        block_on_test(async {
+            let (day, deposed) = (Duration::from_secs(86_400), world::clock::sleep(WAIT));
+            let (answer, asked) = with_leader(false, day, deposed).await;
             assert_eq!((answer, asked.len()), (Err(Response::Unknown), 1));
         });
         block_on_test(async {
             let nobody = carrier("127.0.0.1:2".to_owned());
             let write = Bytes::from_static(b"write");
-            let answer = nobody.carry(2, write.clone(), WAIT).await;
+            let answer = nobody.carry(2, write.clone(), WAIT, pending()).await;
             assert_eq!(answer, Err(Response::NotLeader(None)));
-            let answer = nobody.carry(3, write, WAIT).await;
+            let answer = nobody.carry(3, write, WAIT, pending()).await;
             assert_eq!(answer, Err(Response::NotLeader(None)), "no such member");
         });
     }

@@ -85,7 +85,14 @@ impl Door {
         let own = self.replica.identity().node;
         match self.replica.leader() {
             (Some(leader), _) if is_write && leader != own => {
-                match self.carrier.carry(leader, body, deadline).await {
+                // A handle of its own: each remembers what it has seen.
+                let replica = self.replica.clone();
+                let deposed = async move {
+                    while replica.leader().0 == Some(leader) {
+                        replica.changed().await;
+                    }
+                };
+                match self.carrier.carry(leader, body, deadline, deposed).await {
                     Ok(answer) => answer,
                     Err(response) => encode(&response),
                 }

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tracing::{info, warn};
 use world::disk::Disk;
-use world::net::{Hello, Server};
+use world::net::{Hello, SayHello, Server};
 
 /// While the cluster's id is not known, the controllers are asked this often.
 const STAMP_PAUSE: Duration = Duration::from_millis(500);
@@ -64,13 +64,19 @@ pub async fn run(
     info!(group, node, listen = %server.local_addr(), "kv server started");
 
     let speaker = replica.clone();
-    let hello: Arc<dyn Fn() -> Hello + Send + Sync> = Arc::new(move || speaker.hello(None));
+    let hello: SayHello = Arc::new(move || speaker.hello(None));
+    // What is carried counts among the leader's clients.
+    let carrying = replica.clone();
+    let as_client: SayHello = Arc::new(move || Hello {
+        cluster: carrying.identity().cluster,
+        ..client_hello()
+    });
     let door = Door {
         group,
         replica: replica.clone(),
         notice: notice.clone(),
         members: members.clone(),
-        carrier: Arc::new(Carrier::new(group, node, &members, &limits, &hello)),
+        carrier: Arc::new(Carrier::new(group, node, &members, &limits, &as_client)),
     };
     // Asks as a stranger: controllers of another cluster refuse a member's hello.
     let strangers = Client::new(options.ctrlers.clone(), Arc::new(client_hello));

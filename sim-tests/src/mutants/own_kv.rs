@@ -393,8 +393,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
         seen: "one hop at most",
         edits: &[edit(
             "kv/src/server/carrier.rs",
-            "        match link.call(CHANNEL, body, deadline).await {",
-            "        match link.call(crate::api::CARRY_CHANNEL, body, deadline).await {",
+            "answer = link.call(CHANNEL, body, deadline) => answer,",
+            "answer = link.call(crate::api::CARRY_CHANNEL, body, deadline) => answer,",
         )],
         tests: &["kv/lib::server::carrier::tests::what_is_carried"],
     },
