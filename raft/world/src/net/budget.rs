@@ -164,6 +164,11 @@ impl Share {
         self.own + self.taken()
     }
 
+    /// Whether so many bytes may be held now.
+    pub(super) fn has(&self, bytes: usize) -> bool {
+        bytes <= self.granted()
+    }
+
     /// Whether a connection that holds so many bytes may take more. If not, its place in the queue is
     /// kept, and the task is woken when there is room; unless it would have more than a share: then it
     /// must let go of something first.
@@ -173,7 +178,7 @@ impl Share {
     /// queue always moves on.
     pub(super) fn poll_room(&mut self, held: usize, more: usize, cx: &mut Context<'_>) -> bool {
         let (bytes, granted) = (held + more, self.granted());
-        if more == 0 || bytes <= granted {
+        if more == 0 || self.has(bytes) {
             self.wait = None;
             return true;
         }

@@ -81,6 +81,20 @@ fn room_is_given_in_the_order_it_was_asked_for() {
     assert!(poll(&mut late, 0, 512 << 10));
 }
 
+/// Requests that end wake the connection again and again; its long frame keeps its place.
+#[test]
+fn a_look_for_little_does_not_lose_the_place_of_much() {
+    let budget = Budget::new(&LIMITS());
+    let mut shares: Vec<Share> = (0..4).map(|_| budget.share(Guest::Client)).collect();
+    assert!(poll(&mut shares[0], 0, 9 << 20) && poll(&mut shares[1], 0, 9 << 20));
+    assert!(!poll(&mut shares[2], 1 << 10, 9 << 20), "it waits");
+    assert!(!poll(&mut shares[3], 0, 9 << 20), "behind it");
+    assert!(shares[2].has(2 << 10) && shares[2].is_waiting());
+    shares[0].keep(0);
+    assert!(!poll(&mut shares[3], 0, 9 << 20));
+    assert!(poll(&mut shares[2], 1 << 10, 9 << 20));
+}
+
 #[test]
 fn who_waits_keeps_no_more_than_it_holds() {
     let budget = Budget::new(&LIMITS());

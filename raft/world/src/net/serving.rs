@@ -198,7 +198,8 @@ impl Serving {
             return true;
         }
         let held = self.held();
-        let room = self.share.poll_room(held, CALL_BYTES, cx);
+        // Where there is room the queue is left alone: a long frame may wait in it.
+        let room = self.share.has(held + CALL_BYTES) || self.share.poll_room(held, CALL_BYTES, cx);
         self.starved = !room;
         room
     }
