@@ -90,6 +90,10 @@ impl Core {
             stands || self.votes.is_empty(),
             "only who stands counts votes",
         )?;
+        ensure(
+            !stands || self.leader.is_none(),
+            "who stands follows nobody",
+        )?;
         let own_vote = self.hard.vote == Some(self.id);
         ensure(
             self.role != Role::Candidate || own_vote,

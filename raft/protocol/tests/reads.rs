@@ -323,6 +323,23 @@ fn with_a_live_leader_neither_vote_nor_pre_vote_nor_term_is_given() {
     assert_eq!(solo.status().term, 1, "a pre-vote changes no term");
 }
 
+/// It has given its leader up: it names none to clients, and stands in no other's way for its sake.
+#[test]
+fn a_pre_candidate_follows_nobody() {
+    let mut solo = Solo::follower(3, &[1], 1);
+    assert!(solo.status().leader.is_some());
+    solo.campaign();
+    assert_eq!(solo.status().role, Role::PreCandidate);
+    assert_eq!(solo.status().leader, None);
+    assert_eq!(vote_in(&solo.pre_vote(3, 3, (9, 1))), Some(true));
+    // Its leader, heard again, is its leader again.
+    solo.heartbeat(2, 1, 1);
+    assert_eq!(
+        (solo.status().role, solo.status().leader),
+        (Role::Follower, Some(2))
+    );
+}
+
 /// Of two survivors whose timeouts end within one tick each would otherwise vote for itself, and
 /// nobody would lead before another timeout.
 #[test]

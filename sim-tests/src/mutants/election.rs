@@ -170,4 +170,17 @@ pub(super) const MUTANTS: &[Mutant] = &[
         )],
         tests: &["raft-protocol/paper::requests_for_votes_are_repeated"],
     },
+    Mutant {
+        id: "E15",
+        star: false,
+        what: "a pre-candidate keeps the leader that it has given up",
+        seen: "a held-out audit: only golden text noticed",
+        edits: &[edit(
+            "raft/protocol/src/election.rs",
+            "        self.role = Role::PreCandidate;
+        self.leader = None;",
+            "        self.role = Role::PreCandidate;",
+        )],
+        tests: &["raft-protocol/reads::a_pre_candidate_follows_nobody"],
+    },
 ];
