@@ -245,7 +245,11 @@ async fn garbage(at: String, reads: bool) {
             let _ = from.read(&mut some).await;
         }
     };
-    tokio::select! { () = write => {}, () = read => {} }
+    tokio::select! {
+        biased;
+        () = write => {}
+        () = read => {}
+    }
     // The closed connection is left as it is.
     std::future::pending::<()>().await;
 }
