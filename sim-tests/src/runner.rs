@@ -292,6 +292,23 @@ pub fn build(what: &Build) -> Result<Vec<Executable>, String> {
     Ok(executables)
 }
 
+/// Has cargo check the libraries of a workspace, as [`build`]. Errors: cargo cannot be run, or the tree
+/// does not compile.
+pub fn check(root: &Path, target: &Path) -> Result<(), String> {
+    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
+    let status = Command::new(cargo)
+        .current_dir(root)
+        .args(["check", "--workspace", "--lib", "--target-dir"])
+        .arg(target)
+        .stdin(Stdio::null())
+        .status()
+        .map_err(|e| format!("cannot run cargo: {e}"))?;
+    match status.success() {
+        true => Ok(()),
+        false => Err("the tree does not compile (see above)".into()),
+    }
+}
+
 /// The test executable that a message of cargo tells of.
 fn executable(message: &serde_json::Value) -> Option<Executable> {
     let path = message["executable"].as_str()?;

@@ -1,12 +1,15 @@
 //! The command line of the kill matrix.
 
-use super::{Effort, Row, Table, Tree};
+use super::{Alone, Bench, Effort, Row, Switch, Table};
 use crate::mutants::{self, Mutant};
 use crate::runner;
 use clap::Parser;
 use std::io::Write;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// Puts known bugs back, one at a time, and tells which test notices each.
@@ -20,6 +23,9 @@ struct Arguments {
     /// Show them and run nothing.
     #[arg(long)]
     list: bool,
+    /// Only see that all that stand behind the switch compile.
+    #[arg(long, conflicts_with = "list")]
+    check: bool,
     /// CPU seconds of tests for each.
     #[arg(long, default_value_t = 120)]
     limit: u64,
@@ -35,6 +41,9 @@ struct Arguments {
     /// Real time for the search for that smaller plan (seconds).
     #[arg(long, value_name = "T", default_value_t = 120)]
     minimise: u64,
+    /// Mutants judged at a time; without it, one per core.
+    #[arg(long, value_name = "J")]
+    jobs: Option<NonZeroUsize>,
     /// Do not run the named tests on the unchanged tree first (what kills is verified there anyway).
     #[arg(long)]
     no_baseline: bool,
@@ -59,6 +68,7 @@ pub fn main() -> ExitCode {
 fn run(arguments: &Arguments) -> Result<bool, String> {
     let asked = asked(arguments)?;
     if arguments.list {
+        let switch = super::bench::switched(&root()?)?;
         for m in &asked {
             let star = if m.star { "★" } else { " " };
             // A reader that has seen enough (`| head`) is no error.
@@ -67,7 +77,12 @@ fn run(arguments: &Arguments) -> Result<bool, String> {
             } else {
                 ""
             };
-            let line = format!("{} {star} {} ({}){open}", m.id, m.what, m.seen);
+            let alone = if switch.numbers.contains_key(m.id) {
+                ""
+            } else {
+                " (built alone)"
+            };
+            let line = format!("{} {star} {} ({}){open}{alone}", m.id, m.what, m.seen);
             if writeln!(std::io::stdout(), "{line}").is_err() {
                 break;
             }
@@ -76,26 +91,119 @@ fn run(arguments: &Arguments) -> Result<bool, String> {
     }
     let root = root()?;
     let (target, _) = runner::own_target_directory()?;
-    let mut tree = Tree::new(&root, &target.join("mutants"))?;
+    let place = target.join("mutants");
     let effort = Effort {
         limit: Duration::from_secs(arguments.limit),
         campaign_only: arguments.campaign_only,
         named_only: arguments.named_only,
         minimise: Duration::from_secs(arguments.minimise),
     };
-    if !arguments.no_baseline {
-        tree.baseline(&asked, effort)?;
+    let switch = Switch::new(&root, &place.join("switched"))?;
+    if arguments.check {
+        switch.check()?;
+        println!(
+            "{} mutants compile",
+            asked.iter().filter(|m| switch.has(m)).count()
+        );
+        return Ok(true);
     }
-    let (date, commit) = (said("date", &["+%F"]), commit(&root));
-    let mut table = Table::read(&root);
-    let (mut survivors, mut errors) = (Vec::new(), Vec::new());
-    for mutant in &asked {
-        let (kill, cpu_seconds) = match tree.kill(mutant, effort, arguments.pages.as_deref()) {
+    let (chosen, alone): (Vec<&Mutant>, Vec<&Mutant>) = asked.iter().partition(|m| switch.has(m));
+    eprintln!(
+        "{} mutants behind one switch, {} built alone",
+        chosen.len(),
+        alone.len()
+    );
+    let record = Record {
+        arguments,
+        effort,
+        date: said("date", &["+%F"]),
+        commit: commit(&root),
+        judged: Mutex::new(Judged {
+            table: Table::read(&root),
+            survivors: Vec::new(),
+            errors: Vec::new(),
+        }),
+    };
+    if !chosen.is_empty() {
+        let cores = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+        let jobs = arguments.jobs.unwrap_or(cores).get();
+        record.judge_all(&switch, &chosen, jobs)?;
+    }
+    if !alone.is_empty() {
+        // Its copy holds one at a time.
+        record.judge_all(&Alone::new(&root, &place)?, &alone, 1)?;
+    }
+    let judged = lock(&record.judged);
+    let (survivors, errors) = (&judged.survivors, &judged.errors);
+    let killed = asked.len() - survivors.len() - errors.len();
+    println!(
+        "{killed} of {} killed; survived: {survivors:?}; errors: {errors:?}",
+        asked.len()
+    );
+    match errors.is_empty() {
+        true => Ok(survivors.is_empty()),
+        false => Err("some could not be judged".into()),
+    }
+}
+
+/// What is known so far.
+struct Judged {
+    table: Table,
+    survivors: Vec<&'static str>,
+    errors: Vec<&'static str>,
+}
+
+/// A run of this program.
+struct Record<'a> {
+    arguments: &'a Arguments,
+    effort: Effort,
+    date: String,
+    commit: String,
+    judged: Mutex<Judged>,
+}
+
+fn lock(judged: &Mutex<Judged>) -> MutexGuard<'_, Judged> {
+    judged.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Record<'_> {
+    /// Judges mutants, as many at a time as there are jobs.
+    fn judge_all(
+        &self,
+        bench: &impl Bench,
+        mutants: &[&Mutant],
+        jobs: usize,
+    ) -> Result<(), String> {
+        if !self.arguments.no_baseline {
+            super::baseline(bench, mutants, self.effort)?;
+        }
+        let next = AtomicUsize::new(0);
+        let work = || {
+            while let Some(mutant) = mutants.get(next.fetch_add(1, Ordering::Relaxed)) {
+                self.judge(bench, mutant)?;
+            }
+            Ok(())
+        };
+        std::thread::scope(|scope| {
+            let workers: Vec<_> = (0..jobs).map(|_| scope.spawn(work)).collect();
+            let ended = workers.into_iter().map(|worker| match worker.join() {
+                Ok(ended) => ended,
+                Err(_) => Err("a worker panicked".into()),
+            });
+            ended.collect()
+        })
+    }
+
+    /// Errors: the table cannot be written.
+    fn judge(&self, bench: &impl Bench, mutant: &Mutant) -> Result<(), String> {
+        let ended = super::kill(bench, mutant, self.effort, self.arguments.pages.as_deref());
+        let mut judged = lock(&self.judged);
+        let (kill, cpu_seconds) = match ended {
             Ok(ended) => ended,
             Err(why) => {
                 println!("{}: ERROR: {why}", mutant.id);
-                errors.push(mutant.id);
-                continue;
+                judged.errors.push(mutant.id);
+                return Ok(());
             }
         };
         match &kill {
@@ -108,32 +216,24 @@ fn run(arguments: &Arguments) -> Result<bool, String> {
                     "{}: SURVIVED {cpu_seconds:.1} CPU s: {}",
                     mutant.id, mutant.what
                 );
-                survivors.push(mutant.id);
+                judged.survivors.push(mutant.id);
             }
         }
-        let rows = match arguments.campaign_only {
-            true => &mut table.campaign,
-            false => &mut table.all,
+        let rows = match self.arguments.campaign_only {
+            true => &mut judged.table.campaign,
+            false => &mut judged.table.all,
         };
         let row = Row {
             kill,
             cpu_seconds,
-            date: date.clone(),
-            commit: commit.clone(),
+            date: self.date.clone(),
+            commit: self.commit.clone(),
         };
         rows.insert(mutant.id.to_string(), row);
-        if !arguments.no_write {
-            table.write(&root)?;
+        match self.arguments.no_write {
+            true => Ok(()),
+            false => judged.table.write(bench.root()),
         }
-    }
-    let killed = asked.len() - survivors.len() - errors.len();
-    println!(
-        "{killed} of {} killed; survived: {survivors:?}; errors: {errors:?}",
-        asked.len()
-    );
-    match errors.is_empty() {
-        true => Ok(survivors.is_empty()),
-        false => Err("some could not be judged".into()),
     }
 }
 

@@ -1,7 +1,8 @@
 //! Which tests are run against a mutant, in which order.
 
-use super::tree::{Target, Tree};
+use super::tree::{self, Target};
 use crate::mutants::Mutant;
+use std::path::Path;
 
 /// The test of the campaign, and its target.
 pub(super) const CAMPAIGN: &str = "campaign";
@@ -86,10 +87,10 @@ const OTHERS: &[&str] = &[
 ];
 
 /// Unit tests, models and exhaustive searches of the crates that are changed.
-pub(super) fn models(tree: &Tree, mutant: &Mutant) -> Result<Vec<Stage>, String> {
+pub(super) fn models(root: &Path, mutant: &Mutant) -> Result<Vec<Stage>, String> {
     let mut stages = Vec::new();
     let all = |package: &str| -> Result<Vec<Target>, String> {
-        let tests = tree.tests(package)?.into_iter();
+        let tests = tree::tests(root, package)?.into_iter();
         let models = tests.filter(|test| !OTHERS.iter().any(|other| test.starts_with(other)));
         Ok(models.map(|test| target(package, &test)).collect())
     };
@@ -125,16 +126,17 @@ pub(super) fn models(tree: &Tree, mutant: &Mutant) -> Result<Vec<Stage>, String>
 }
 
 /// Scenarios of whole systems, those nearest to the change first; then the campaign.
-pub(super) fn simulation(tree: &Tree, mutant: &Mutant) -> Result<Vec<Stage>, String> {
-    let here = tree.tests("sim-tests")?;
+pub(super) fn simulation(root: &Path, mutant: &Mutant) -> Result<Vec<Stage>, String> {
+    let here = tree::tests(root, "sim-tests")?;
     let near: &[&[&str]] = match crates(mutant)[..] {
-        [Crate::Protocol | Crate::Replica | Crate::World, ..] => {
-            &[&["raft_scenarios"], &["kv_one_group", "kv_power"]]
-        }
+        [Crate::Protocol | Crate::Replica | Crate::World, ..] => &[
+            &["raft_scenarios"],
+            &["kv_one_group", "kv_power", "kv_disks"],
+        ],
         [Crate::Controller, ..] => &[&["ctrler_scenarios"], &["kv_many_groups"]],
         _ => &[
             &["kv_moves", "kv_many_groups", "kv_challenges"],
-            &["kv_one_group", "kv_power"],
+            &["kv_one_group", "kv_power", "kv_disks"],
         ],
     };
     let all = |names: &[&str]| -> Vec<Target> {

@@ -1,8 +1,6 @@
-//! The copy of the tree that is changed, and what is built from it.
+//! A copy of the tree, and what is built from it.
 
-use crate::mutants::Mutant;
 use crate::runner::{self, Build, Executable};
-use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -21,87 +19,65 @@ const COPIED: &[&str] = &[
 /// A test executable's package and target (`lib` for unit tests).
 pub(super) type Target = (String, String);
 
-/// A copy of the tree with a target directory of its own, below the target directory of this very
-/// program. Cargo's incremental builds live from one mutant, and one run, to the next.
-pub struct Tree {
-    source: PathBuf,
-    copy: PathBuf,
-    /// Executables of the unchanged tree, kept.
-    clean: BTreeMap<Target, Executable>,
-    /// Files that the present mutant changes.
-    changed: Vec<&'static str>,
+/// A copy of the tree, beside target directories of its own. Cargo's incremental builds live from one
+/// mutant, and one run, to the next.
+pub(super) struct Copy {
+    /// The tree.
+    pub(super) source: PathBuf,
+    place: PathBuf,
+    release: bool,
 }
 
-impl Tree {
-    /// Brings the copy up to date. Errors name the file.
-    pub fn new(source: &Path, place: &Path) -> Result<Tree, String> {
-        let tree = Tree {
+impl Copy {
+    /// A copy in a directory, and whether it is built with optimisation. Nothing is copied yet.
+    pub(super) fn new(source: &Path, place: &Path, release: bool) -> Copy {
+        Copy {
             source: source.into(),
-            copy: place.join("tree"),
-            clean: BTreeMap::new(),
-            changed: Vec::new(),
-        };
-        std::fs::create_dir_all(&tree.copy).map_err(|e| said(&tree.copy, e))?;
+            place: place.into(),
+            release,
+        }
+    }
+
+    fn root(&self) -> PathBuf {
+        self.place.join("tree")
+    }
+
+    /// Where executables may be kept.
+    pub(super) fn kept(&self) -> Result<PathBuf, String> {
+        let kept = self.place.join("clean");
+        std::fs::create_dir_all(&kept).map_err(|e| said(&kept, e))?;
+        Ok(kept)
+    }
+
+    /// Makes the copy equal to the tree, but for these files. Errors name the file.
+    pub(super) fn bring_up<'a>(
+        &self,
+        changed: impl IntoIterator<Item = (&'a str, &'a str)>,
+    ) -> Result<(), String> {
+        let changed: Vec<(PathBuf, &str)> = changed
+            .into_iter()
+            .map(|(file, text)| (self.source.join(file), text))
+            .collect();
+        let (source, root) = (&self.source, self.root());
+        std::fs::create_dir_all(&root).map_err(|e| said(&root, e))?;
         for name in COPIED {
-            mirror(&tree.source.join(name), &tree.copy.join(name))?;
-        }
-        Ok(tree)
-    }
-
-    /// Names of a package's integration tests in the tree.
-    pub(super) fn tests(&self, package: &str) -> Result<Vec<String>, String> {
-        let tests = self.source.join(directory(package)).join("tests");
-        let mut names = Vec::new();
-        for entry in std::fs::read_dir(&tests).map_err(|e| said(&tests, e))? {
-            let path = entry.map_err(|e| said(&tests, e))?.path();
-            let is_test =
-                path.extension() == Some(OsStr::new("rs")) || path.join("main.rs").exists();
-            if let Some(stem) = path.file_stem().and_then(OsStr::to_str).filter(|_| is_test) {
-                names.push(stem.to_string());
-            }
-        }
-        names.sort();
-        Ok(names)
-    }
-
-    /// Puts a bug in. Errors: a replacement is stale.
-    pub(super) fn mutate(&mut self, mutant: &Mutant) -> Result<(), String> {
-        let source = &self.source;
-        let files = mutant.apply(|file| std::fs::read_to_string(source.join(file)))?;
-        for (file, text) in files {
-            self.changed.push(file);
-            let path = self.copy.join(file);
-            std::fs::write(&path, text).map_err(|e| said(&path, e))?;
+            mirror(&source.join(name), &root.join(name), &changed)?;
         }
         Ok(())
     }
 
-    /// Takes it out again.
-    pub(super) fn restore(&mut self) -> Result<(), String> {
-        for file in std::mem::take(&mut self.changed) {
-            mirror(&self.source.join(file), &self.copy.join(file))?;
-        }
-        Ok(())
-    }
-
-    /// Whether a target's tests, or some of them, are of the real world: explorers, sockets that fill.
-    fn is_real(&self, target: &Target) -> bool {
-        let (package, name) = target;
-        let tests = self.source.join(directory(package)).join("tests");
-        let mut texts = vec![tests.join(format!("{name}.rs"))];
-        if let Ok(entries) = std::fs::read_dir(tests.join(name)) {
-            texts.extend(entries.filter_map(|entry| Some(entry.ok()?.path())));
-        }
-        let texts = texts.iter().filter_map(|p| std::fs::read_to_string(p).ok());
-        let real = |text: String| text.contains("not(madsim)") || text.contains("SIMULATED");
-        texts.into_iter().any(real)
+    /// Has the compiler look at the libraries of the copy. Errors: it does not compile.
+    pub(super) fn check(&self) -> Result<(), String> {
+        runner::check(&self.root(), &self.place.join("target-check"))
     }
 
     /// Builds test executables from the copy as it is now, each for its world. Errors: it does not
     /// compile.
     pub(super) fn build(&self, targets: &[Target]) -> Result<Vec<Executable>, String> {
-        let (real, simulated): (Vec<Target>, Vec<Target>) =
-            targets.iter().cloned().partition(|t| self.is_real(t));
+        let (real, simulated): (Vec<Target>, Vec<Target>) = targets
+            .iter()
+            .cloned()
+            .partition(|target| is_real(&self.source, target));
         let mut all = Vec::new();
         for (targets, simulated) in [(simulated, true), (real, false)] {
             if !targets.is_empty() {
@@ -115,16 +91,12 @@ impl Tree {
         // Always the same selection of packages, so that they are built with the same features.
         let packages = runner::PACKAGES.iter().chain(&["raft-protocol"]);
         let integration = targets.iter().filter(|t| t.1 != "lib");
-        let place = if simulated {
-            "../target"
-        } else {
-            "../target-real"
-        };
+        let target = if simulated { "target" } else { "target-real" };
         let what = Build {
-            root: self.copy.clone(),
-            target: self.copy.join(place),
+            root: self.root(),
+            target: self.place.join(target),
             simulated,
-            release: false,
+            release: self.release,
             packages: packages.map(|p| p.to_string()).collect(),
             tests: Some(integration.map(|t| t.1.clone()).collect()),
             lib: targets.iter().any(|t| t.1 == "lib"),
@@ -139,40 +111,34 @@ impl Tree {
             None => Ok(all),
         }
     }
+}
 
-    /// An executable of the unchanged tree; the bug is taken out for it and put in again.
-    pub(super) fn clean(&mut self, target: &Target, mutant: &Mutant) -> Result<Executable, String> {
-        if !self.clean.contains_key(target) {
-            self.restore()?;
-            let kept = self.keep(std::slice::from_ref(target));
-            self.mutate(mutant)?;
-            kept?;
+/// Names of a package's integration tests in the tree.
+pub(super) fn tests(root: &Path, package: &str) -> Result<Vec<String>, String> {
+    let tests = root.join(directory(package)).join("tests");
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(&tests).map_err(|e| said(&tests, e))? {
+        let path = entry.map_err(|e| said(&tests, e))?.path();
+        let is_test = path.extension() == Some(OsStr::new("rs")) || path.join("main.rs").exists();
+        if let Some(stem) = path.file_stem().and_then(OsStr::to_str).filter(|_| is_test) {
+            names.push(stem.to_string());
         }
-        Ok(self.clean[target].clone())
     }
+    names.sort();
+    Ok(names)
+}
 
-    /// Builds executables of the unchanged tree and keeps copies of them.
-    pub(super) fn keep(&mut self, targets: &[Target]) -> Result<Vec<Executable>, String> {
-        let place = self.copy.join("../clean");
-        std::fs::create_dir_all(&place).map_err(|e| said(&place, e))?;
-        let missing: Vec<Target> = targets
-            .iter()
-            .filter(|t| !self.clean.contains_key(*t))
-            .cloned()
-            .collect();
-        if !missing.is_empty() {
-            for mut executable in self.build(&missing)? {
-                let target = target_of(&executable);
-                let kept = place.join(format!("{}-{}", target.0, target.1));
-                // A new file: the old one may be what another run is executing.
-                let _ = std::fs::remove_file(&kept);
-                std::fs::copy(&executable.path, &kept).map_err(|e| said(&kept, e))?;
-                executable.path = kept;
-                self.clean.insert(target, executable);
-            }
-        }
-        Ok(targets.iter().map(|t| self.clean[t].clone()).collect())
+/// Whether a target's tests, or some of them, are of the real world: explorers, sockets that fill.
+fn is_real(root: &Path, target: &Target) -> bool {
+    let (package, name) = target;
+    let tests = root.join(directory(package)).join("tests");
+    let mut texts = vec![tests.join(format!("{name}.rs"))];
+    if let Ok(entries) = std::fs::read_dir(tests.join(name)) {
+        texts.extend(entries.filter_map(|entry| Some(entry.ok()?.path())));
     }
+    let texts = texts.iter().filter_map(|p| std::fs::read_to_string(p).ok());
+    let real = |text: String| text.contains("not(madsim)") || text.contains("SIMULATED");
+    texts.into_iter().any(real)
 }
 
 /// Where a package stands in the tree.
@@ -193,13 +159,13 @@ pub(super) fn target_of(executable: &Executable) -> Target {
     (executable.package.clone(), target.into())
 }
 
-fn said(path: &Path, error: io::Error) -> String {
+pub(super) fn said(path: &Path, error: io::Error) -> String {
     format!("{}: {error}", path.display())
 }
 
-/// Makes `to` equal to `from`. Files that are equal already keep their times, by which cargo judges
-/// what is to be built.
-fn mirror(from: &Path, to: &Path) -> Result<(), String> {
+/// Makes `to` equal to `from`, but for files that have another text. Files that are equal already keep
+/// their times, by which cargo judges what is to be built.
+fn mirror(from: &Path, to: &Path, changed: &[(PathBuf, &str)]) -> Result<(), String> {
     if from.is_dir() {
         std::fs::create_dir_all(to).map_err(|e| said(to, e))?;
         let names = |dir: &Path| -> Result<Vec<std::ffi::OsString>, String> {
@@ -209,7 +175,7 @@ fn mirror(from: &Path, to: &Path) -> Result<(), String> {
         };
         let wanted = names(from)?;
         for name in &wanted {
-            mirror(&from.join(name), &to.join(name))?;
+            mirror(&from.join(name), &to.join(name), changed)?;
         }
         for name in names(to)?.iter().filter(|n| !wanted.contains(n)) {
             let old = to.join(name);
@@ -224,7 +190,10 @@ fn mirror(from: &Path, to: &Path) -> Result<(), String> {
     if !from.exists() {
         return Ok(());
     }
-    let contents = std::fs::read(from).map_err(|e| said(from, e))?;
+    let contents = match changed.iter().find(|(file, _)| file == from) {
+        Some((_, text)) => text.as_bytes().to_vec(),
+        None => std::fs::read(from).map_err(|e| said(from, e))?,
+    };
     if std::fs::read(to).is_ok_and(|present| present == contents) {
         return Ok(());
     }

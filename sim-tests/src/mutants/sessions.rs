@@ -6,7 +6,9 @@ const MACHINE: &str = "kv/src/machine/mod.rs";
 const REPEAT: &str = "            Verdict::Repeat(stored) => return Ok(stored),";
 const AGAIN: &str = "            Verdict::Repeat(_) => {
                 let incarnation = here.row.incarnation;
-                let outcomes = write::execute(rows, shard, incarnation, &mut here.counters, ops)?;
+                let change = here.row.change(at.index);
+                let target = write::Target { shard, incarnation, change };
+                let outcomes = write::execute(rows, target, &mut here.counters, ops)?;
                 rows.put(&keys::counters(shard), &here.counters.to_row())?;
                 return Ok(reply(&Response::Written(outcomes)));
             }";
