@@ -63,6 +63,17 @@ pub enum Op {
     },
 }
 
+impl Op {
+    /// Whether it may make the state grow.
+    pub fn stores(&self) -> bool {
+        match self {
+            Op::Put { .. } | Op::Append { .. } => true,
+            Op::CompareAndSet { value, .. } => value.is_some(),
+            Op::Delete { .. } => false,
+        }
+    }
+}
+
 /// What one operation did.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Outcome {
@@ -195,6 +206,9 @@ pub enum Response {
     Status(Box<KvStatus>),
     /// The request could not be read, or is not one this version knows.
     Malformed(String),
+    /// To Write: the server's disk is nearly full, and something is to be stored. Nothing happened,
+    /// nothing was consumed.
+    Full(String),
 }
 
 /// State of a shard in a group.

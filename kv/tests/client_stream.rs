@@ -139,6 +139,7 @@ fn what_follows_each_answer() {
         (Answer::Refused(Refusal::Window), true, true, "", false),
         (Answer::Refused(Refusal::Busy), true, true, "", false),
         (Answer::Invalid("no".into()), false, true, "invalid", true),
+        (Answer::Full("no room".into()), false, true, "full", true),
         (Answer::Trouble(wrong_group), true, true, "", false),
         (
             Answer::Trouble(Trouble::NotLeader(None)),
@@ -194,6 +195,7 @@ fn what_follows_each_answer() {
             Some(Ok(_)) => "ok",
             Some(Err(ClientError::Unknown(_))) => "unknown",
             Some(Err(ClientError::Invalid(_))) => "invalid",
+            Some(Err(ClientError::Full(_))) => "full",
             Some(Err(ClientError::Unavailable(_))) => "unavailable",
         };
         assert_eq!(is, told, "{answer:?}");
@@ -432,6 +434,47 @@ fn an_invalid_write_does_not_stop_those_behind_it() {
     // A server that refuses even that ends the session; nothing is sent twice.
     stream.answer(again[0].attempt, Answer::Invalid("empty".into()));
     assert!(callers[1].is_told_unknown());
+}
+
+/// A full disk says nothing of the attempts before: one of them may have been executed.
+#[test]
+fn a_write_is_given_up_for_a_full_disk_only_if_no_other_attempt_may_count() {
+    let full = || Answer::Full("no room".into());
+    let (mut stream, callers, out) = sent(1);
+    let silent = Answer::Trouble(Trouble::Silent("lost".into()));
+    stream.answer(out[0].attempt, silent);
+    stream.resume();
+    let again = sends(&mut stream);
+    assert!(stream.answer(again[0].attempt, full()).is_some());
+    assert_eq!(
+        callers[0].told(),
+        None,
+        "the first attempt may be executed yet"
+    );
+    stream.resume();
+    let third = sends(&mut stream);
+    stream.answer(third[0].attempt, written());
+    assert_eq!(
+        callers[0].told(),
+        Some(Ok(vec![Outcome::Written { len: 1 }]))
+    );
+
+    // Sent again because of a write before it, with the first attempt still on its way.
+    let (mut stream, callers, out) = sent(2);
+    assert!(
+        stream
+            .answer(out[0].attempt, Answer::Trouble(Trouble::Unknown))
+            .is_some()
+    );
+    stream.resume();
+    let again = sends(&mut stream);
+    assert_eq!(numbers(&again), [1, 2]);
+    assert!(stream.answer(again[1].attempt, full()).is_some());
+    assert_eq!(
+        callers[1].told(),
+        None,
+        "its first attempt has no answer yet"
+    );
 }
 
 #[test]

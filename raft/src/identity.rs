@@ -232,9 +232,13 @@ pub fn open(disk: &Disk, group: u64, node: u64) -> Result<(Identity, DirLock), I
     Ok((identity, lock))
 }
 
-/// Removes what an earlier life left unfinished, before anything is written: on a full disk it may
-/// be that which fills it.
+/// Removes what an earlier life left, before anything is written: on a full disk it may be that which
+/// fills it.
 fn clear(disk: &Disk) -> io::Result<()> {
+    for leftover in crate::store::leftovers(disk)? {
+        world::mark!("start: an old state file is removed");
+        disk.remove(&leftover)?;
+    }
     for dir in ["", LOG] {
         if !disk.exists(dir)? {
             continue;

@@ -1,6 +1,7 @@
 //! Whose data directory it is: made once, counted at every start, refused to others.
 
 use raft::identity::{self, IdentityError};
+use raft::store::{Opened, Store, StoreOptions};
 use world::disk::{Disk, DiskOp, Open, SimDisk, SimDiskOptions};
 use world::testing::block_on_test;
 
@@ -239,5 +240,39 @@ fn leftovers_are_removed_before_anything_is_written() {
         let (_, _lock) = identity::open(&disk.disk(), 1, 2).expect("there is room again");
         assert_eq!(leftovers.iter().filter(has).count(), 0);
         assert_eq!(kept.iter().filter(has).count(), kept.len());
+    });
+}
+
+/// A copy of the state that was not finished may be what fills the disk. What may be all that there is of
+/// the state stays.
+#[test]
+fn an_unfinished_state_file_is_removed_before_anything_is_written() {
+    block_on_test(async {
+        for (current, removed) in [(true, true), (false, false)] {
+            let disk = disk(2);
+            drop(identity::open(&disk.disk(), 1, 2).expect("opens"));
+            let opened = Store::open(&disk.disk(), StoreOptions::default()).await;
+            let Ok(Opened::Ready(mut store)) = opened else {
+                panic!("a fresh store opens");
+            };
+            store.rows_mut().put(b"key", b"value").expect("put");
+            store.applied(1, 1, 1);
+            store.close().await.expect("flushed");
+            let mounted = disk.disk();
+            let file = mounted.open("state-2.redb", Open::Create).expect("made");
+            file.write_all_at(&[7; 4096], 0).expect("written");
+            file.sync_data().expect("synced");
+            if !current {
+                mounted.remove("CURRENT").expect("removed");
+            }
+            let mut full = disk.options();
+            full.capacity = disk.used();
+            disk.set_options(full);
+            let opened = identity::open(&disk.disk(), 1, 2);
+            assert_eq!(opened.is_ok(), removed);
+            let has = |name: &str| disk.files().iter().any(|(file, _)| file == name);
+            assert_eq!(has("state-2.redb"), !removed);
+            assert!(has("state-1.redb"));
+        }
     });
 }

@@ -21,6 +21,8 @@ pub enum Answer {
     Refused(Refusal),
     /// The request itself is refused; nothing happened.
     Invalid(String),
+    /// The write is refused by a server whose disk is nearly full; nothing was consumed.
+    Full(String),
     /// No answer to the request proper.
     Trouble(Trouble),
 }
@@ -42,6 +44,9 @@ pub enum Trouble {
     /// The server or the session's window is full.
     #[error("{0}")]
     Busy(&'static str),
+    /// The server's disk is nearly full.
+    #[error("{0}")]
+    Full(String),
     /// The server cannot say whether the write was executed.
     #[error("the server could not learn whether the write was committed")]
     Unknown,
@@ -74,6 +79,7 @@ impl Trouble {
             Trouble::WrongGroup { .. }
             | Trouble::NotLeader(_)
             | Trouble::Busy(_)
+            | Trouble::Full(_)
             | Trouble::Unreachable(_)
             | Trouble::NoConfig
             | Trouble::NoOwner { .. } => true,
@@ -120,6 +126,7 @@ impl From<Response> for Answer {
             Response::Session(id) => return Answer::Session(id),
             Response::Closed => return Answer::Closed,
             Response::Invalid(reason) => return Answer::Invalid(reason),
+            Response::Full(reason) => return Answer::Full(reason),
             Response::Refused(Refusal::Busy) => {
                 Trouble::Busy("the shard has no room for a session")
             }

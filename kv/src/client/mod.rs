@@ -32,6 +32,9 @@ pub enum ClientError {
     /// Refused; the reason says what was expected. Nothing happened.
     #[error("{0}")]
     Invalid(String),
+    /// Refused by a server whose disk is nearly full: what deletes is still served. Nothing happened.
+    #[error("{0}")]
+    Full(String),
     /// The deadline passed, and the operation has certainly had no effect.
     #[error("not done in time: {0}")]
     Unavailable(String),

@@ -335,13 +335,13 @@ impl Router {
             }
             (Trouble::NoConfig | Trouble::NoOwner { .. }, _) => self.refresh(),
             // A server that cannot serve for long (cut off from its group, say) may still answer.
-            (Trouble::Busy(_) | Trouble::Unknown, Some(at))
+            (Trouble::Busy(_) | Trouble::Full(_) | Trouble::Unknown, Some(at))
                 if failures.is_multiple_of(PATIENCE) || at.carried =>
             {
                 self.ask_no_more_to_carry(at);
                 self.pass_over(at);
             }
-            (Trouble::Busy(_) | Trouble::Unknown, _) | (_, None) => {}
+            (Trouble::Busy(_) | Trouble::Full(_) | Trouble::Unknown, _) | (_, None) => {}
         }
         if at_once {
             return;

@@ -363,6 +363,15 @@ impl<T: Ticket> Stream<T> {
                 )
             }
             Answer::Invalid(reason) => self.invalid(at, reason),
+            // Another attempt may be executed yet, or was: only its own answer tells.
+            Answer::Full(reason) if !current || slot.maybe || slot.flying > 0 => {
+                slot.harmless();
+                self.trouble(current, Trouble::Full(reason))
+            }
+            Answer::Full(reason) => {
+                world::mark!("client: a write is given up, the disk is nearly full");
+                self.refused(at, ClientError::Full(reason.clone()), &reason)
+            }
             Answer::Refused(Refusal::Malformed) => {
                 self.invalid(at, "the server finds the write's number malformed".into())
             }
@@ -392,19 +401,24 @@ impl<T: Ticket> Stream<T> {
         Some(trouble)
     }
 
+    fn invalid(&mut self, at: usize, reason: String) -> Option<Trouble> {
+        // An earlier attempt that may have had an effect was not found invalid.
+        let error = match self.slots[at].maybe {
+            true => ClientError::Unknown(reason.clone()),
+            false => ClientError::Invalid(reason.clone()),
+        };
+        self.refused(at, error, &reason)
+    }
+
     /// The request is refused and consumed nothing: its number is used by a write that does
     /// nothing. If even that is refused, the session cannot go on.
-    fn invalid(&mut self, at: usize, reason: String) -> Option<Trouble> {
+    fn refused(&mut self, at: usize, error: ClientError, why: &str) -> Option<Trouble> {
         let slot = &mut self.slots[at];
         if slot.ops.is_empty() {
-            self.expire(&reason);
+            self.expire(why);
             return None;
         }
-        // An earlier attempt that may have had an effect was not found invalid.
-        slot.finish(Err(match slot.maybe {
-            true => ClientError::Unknown(reason),
-            false => ClientError::Invalid(reason),
-        }));
+        slot.finish(Err(error));
         slot.ops = Arc::default();
         slot.epoch = 0;
         // What was sent after it meets a gap.

@@ -57,7 +57,7 @@ impl Failure {
 impl From<ClientError> for Failure {
     fn from(error: ClientError) -> Failure {
         let code = match error {
-            ClientError::Invalid(_) => exit::NO,
+            ClientError::Invalid(_) | ClientError::Full(_) => exit::NO,
             ClientError::Unavailable(_) => exit::UNAVAILABLE,
             ClientError::Unknown(_) => exit::UNKNOWN,
         };

@@ -334,8 +334,8 @@ fn print_members(members: &[Said<&ReplicaStatus>], io: &mut Io<'_>) -> std::io::
                 }
                 if p.disk_short {
                     reasons.push(format!(
-                        "the disk of node {} runs short: {} are free; give it room before it is full and \
-                         ends the server",
+                        "the disk of node {} runs short: {} are free; give it room, or delete keys, before \
+                         writes are refused",
                         p.node,
                         size(p.free_bytes)
                     ));

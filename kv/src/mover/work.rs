@@ -220,6 +220,18 @@ impl Work {
         }
     }
 
+    /// What arrives is not taken onto a disk that is nearly full; the old owner keeps it. Errors: it is.
+    fn has_room(&self, shard: ShardId) -> Result<(), String> {
+        let Some(disk) = self.mover.replica.full_disk() else {
+            return Ok(());
+        };
+        world::mark!("mover: a shard waits, the disk is nearly full");
+        Err(format!(
+            "the disk of node {} is nearly full ({} bytes are free): shard {shard} waits where it was",
+            disk.node, disk.free
+        ))
+    }
+
     async fn pull_from(
         self: &Arc<Work>,
         shard: ShardId,
@@ -227,6 +239,7 @@ impl Work {
         from: GroupId,
         cursor: Cursor,
     ) -> Result<(), String> {
+        self.has_room(shard)?;
         let (mut command, mut next) = self.fetch(shard, num, from, cursor).await?;
         loop {
             let notice = plan::notice(&command);
@@ -240,6 +253,7 @@ impl Work {
                 Ok::<Ack, String>(ack)
             });
             let fetched = match next {
+                Some(_) if let Err(full) = self.has_room(shard) => Some(Err(full)),
                 Some(next) => Some(self.fetch(shard, num, from, next).await),
                 None => None,
             };

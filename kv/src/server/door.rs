@@ -2,7 +2,7 @@
 //! here only spares work; what counts is judged where the command is applied.
 
 use super::carrier::Carrier;
-use crate::api::{CARRY_CHANNEL, CHANNEL, GROUP_CHANNEL, KvStatus, Request, Response};
+use crate::api::{CARRY_CHANNEL, CHANNEL, GROUP_CHANNEL, KvStatus, Op, Request, Response};
 use crate::machine::KvMachine;
 use crate::machine::command::Command;
 use crate::machine::notice::Notice;
@@ -114,6 +114,9 @@ impl Door {
             },
             Request::Write { shard, seq, ops } => match write::check_limits(&ops) {
                 Ok(()) => {
+                    if ops.iter().any(Op::stores) && self.replica.full_disk().is_some() {
+                        return self.full();
+                    }
                     self.write(Command::Write { shard, seq, ops }, deadline)
                         .await
                 }
@@ -154,6 +157,24 @@ impl Door {
                 Err(ProposeError::Unknown(_) | ProposeError::Stopped) => Response::Unknown,
             },
         )
+    }
+
+    /// A write that stores something, and a disk that is nearly full. Only the leader knows all of them.
+    fn full(&self) -> Bytes {
+        let own = self.replica.identity().node;
+        let (leader, _) = self.replica.leader();
+        encode(&match self.replica.full_disk() {
+            _ if leader != Some(own) => self.not_leader(leader),
+            None => Response::Busy,
+            Some(disk) => {
+                world::mark!("door: a write is refused, a disk is nearly full");
+                Response::Full(format!(
+                    "the disk of node {} of group {} is nearly full: {} bytes are free, and the last are \
+                     kept for deletions; delete keys or give it room",
+                    disk.node, self.group, disk.free
+                ))
+            }
+        })
     }
 
     fn not_leader(&self, leader: Option<NodeId>) -> Response {

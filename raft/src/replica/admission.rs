@@ -29,6 +29,11 @@ impl Admission {
         }
     }
 
+    /// Bytes of the commands that were let in and are not applied yet.
+    pub(super) fn taken(&self) -> usize {
+        self.bytes.saturating_sub(self.room.available_permits())
+    }
+
     /// Waits for a command's turn and its room, and enters with it. `enter` is polled once before the
     /// next one's turn: with that it has its place wherever it waits from then on.
     pub(super) async fn pass<F: Future>(

@@ -181,7 +181,22 @@ impl<M: Machine> Applier<M> {
     /// and the log behind it does not.)
     fn lacks_room(&self) -> bool {
         let unflushed = self.unflushed + self.in_flush;
-        self.store.full() || (unflushed >= self.longest_unflushed() && self.store.is_behind())
+        let much = unflushed >= self.longest_unflushed() || self.pages() >= 2;
+        self.store.full() || (much && self.store.is_behind())
+    }
+
+    /// What the next flush takes of a short disk, in its limits: a row counts there by its pages.
+    fn pages(&self) -> usize {
+        let space = &self.shared.space;
+        match space.is_short() {
+            true => self.store.flush_cost() / space.within(usize::MAX),
+            false => 0,
+        }
+    }
+
+    /// A flush is due, because of the log behind it or of a short disk.
+    fn flush_due(&self) -> bool {
+        self.unflushed >= self.flush_log_bytes() || self.pages() >= 1
     }
 
     /// Bytes of entries that may be applied and not durable.
@@ -263,7 +278,7 @@ impl<M: Machine> Applier<M> {
             self.drop_filled().await;
         }
         self.tidy_at = now() + AT_REST;
-        let force = self.unflushed >= self.flush_log_bytes();
+        let force = self.flush_due();
         let overlay = self.shared.options.store.overlay_bytes;
         let pause = self.pace.pause(before, self.store.pressure(), overlay);
         if self.unflushed >= self.longest_unflushed() / 2 {
@@ -319,6 +334,7 @@ impl<M: Machine> Applier<M> {
         ];
         told::size(self.shared.site, &sizes);
         let fill = self.store.pressure();
+        self.store.spare_room(self.shared.space.is_short());
         if self.store.maybe_flush(force) {
             self.in_flush = std::mem::take(&mut self.unflushed);
             self.pace.flush_begins(fill);
@@ -413,7 +429,7 @@ impl<M: Machine> Applier<M> {
                 self.durable();
                 // What was applied meanwhile may fill the log, and then nothing more arrives that
                 // would ask for its flush.
-                if self.unflushed >= self.flush_log_bytes() {
+                if self.flush_due() {
                     self.flush(true);
                 }
             }

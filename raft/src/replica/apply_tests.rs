@@ -82,6 +82,31 @@ async fn news(ends: &mut Ends) -> Option<Internal> {
     }
 }
 
+/// Rows of a few bytes, each of which may write pages of its own: two flushes of them are not to take
+/// more than is kept.
+#[test]
+fn on_a_short_disk_rows_are_counted_by_their_pages() {
+    block_on_test(async {
+        let disk = disk("a");
+        let (shared, mut applier, _ends) = applier(&disk).await;
+        let row = |applier: &mut Applier<Nothing>, n: u64| {
+            let rows = applier.store.rows_mut();
+            rows.put(&n.to_be_bytes(), b"few").unwrap();
+        };
+        (0..100).for_each(|n| row(&mut applier, n));
+        applier.store.applied(1, 1, 1);
+        let short = |free: u64| crate::replica::space::note(&shared, free);
+        short(8 << 20);
+        assert!(!applier.flush_due(), "100 rows are less than a MiB");
+        (100..200).for_each(|n| row(&mut applier, n));
+        assert!(applier.flush_due() && !applier.lacks_room());
+        (200..300).for_each(|n| row(&mut applier, n));
+        assert!(applier.lacks_room());
+        short(1 << 30);
+        assert!(!applier.flush_due() && !applier.lacks_room());
+    });
+}
+
 /// One snapshot is complete and the core has asked for the switch, which waits for a write under
 /// way; meanwhile another leader's transfer begins, and is complete as well.
 #[test]

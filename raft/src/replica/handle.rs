@@ -4,9 +4,10 @@ use super::admission::Admission;
 use super::error::{ProposeError, ReadError};
 use super::meet;
 use super::shared::{Apply, Event, Query, Shared, Waiter, lock};
+use super::space::FullDisk;
 use super::status::ReplicaStatus;
 use super::transfer::Receiver;
-use super::wire::{Answer, Call, decode, decode_mail, encode};
+use super::wire::{Answer, Call, Mail, decode, decode_mail, encode};
 use crate::identity::Identity;
 use crate::machine::Machine;
 use bytes::Bytes;
@@ -106,6 +107,17 @@ impl<M: Machine> Replica<M> {
             Ok(Err(_)) => Err(ProposeError::Unknown("the replica ended")),
             Err(_) => Err(ProposeError::Unknown("time ran out")),
         }
+    }
+
+    /// A disk of the group that is nearly full, this replica's or that of a member that it hears:
+    /// commands that make the state grow are to be refused. Who proposes asks before: a command that is
+    /// in the log is applied whatever the disks say.
+    pub fn full_disk(&self) -> Option<FullDisk> {
+        let own = self.shared.own_full_disk().map(|free| FullDisk {
+            node: self.shared.options.node,
+            free,
+        });
+        own.or_else(|| self.shared.space.full_peer(now()))
     }
 
     /// A linearizable read (ReadIndex), on any member. The answer counts against
@@ -240,7 +252,8 @@ impl<M: Machine> Replica<M> {
             return;
         };
         match decode_mail(&body, shared.options.protocol.1) {
-            Ok(messages) => {
+            Ok(Mail { messages, full }) => {
+                shared.space.heard(peer.node, full);
                 let bytes: usize = messages.iter().map(Message::size).sum();
                 match self.mail_room(bytes.saturating_sub(body.len())) {
                     Some(more) => room.merge(more),

@@ -48,7 +48,7 @@ fn append(entries: impl IntoIterator<Item = Body>) -> Bytes {
         commit: 0,
         entries: entries.collect(),
     };
-    encode_mail(&[append], PROTOCOL.1)
+    encode_mail(&[append], None, PROTOCOL.1)
 }
 
 /// Hands in mail until none is taken any more; how much was.

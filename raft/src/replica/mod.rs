@@ -32,6 +32,7 @@ mod wire;
 pub use error::{Fatal, ProposeError, ReadError};
 pub use handle::Replica;
 pub use options::Options;
+pub use space::FullDisk;
 pub use status::ReplicaStatus;
 
 /// Channel of consensus mail and calls on a server's port. Applications use others.

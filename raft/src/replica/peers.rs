@@ -101,7 +101,10 @@ fn send(shared: &Shared, to: NodeId, peer: &mut Peer) {
     // Whoever has not introduced itself gets nothing anyway.
     let theirs = peer.mail.peer_protocol().unwrap_or(PROTOCOL);
     let spoken = common_protocol(shared.options.protocol, theirs).unwrap_or(PROTOCOL.0);
-    let queued = peer.mail.mail(CHANNEL, encode_mail(&messages, spoken));
+    let full = shared.own_full_disk();
+    let queued = peer
+        .mail
+        .mail(CHANNEL, encode_mail(&messages, full, spoken));
     observe(
         shared.site,
         "send",

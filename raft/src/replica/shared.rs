@@ -201,7 +201,7 @@ impl Shared {
             admission: Admission::new(options.max_uncommitted_bytes),
             own_admission: Admission::new(options.max_uncommitted_bytes / OWN_PART),
             mail_room: Arc::new(Semaphore::new(INBOX_MAIL_BYTES)),
-            space: Space::new(options.log.reserve_bytes),
+            space: Space::new(options.log.reserve_bytes, options.store.reserve_bytes),
             options,
             disk,
             identity: Mutex::new(identity),
@@ -292,6 +292,12 @@ impl Shared {
             && view
                 .leads_from
                 .is_some_and(|noop| self.applied.load(Ordering::Relaxed) >= noop)
+    }
+
+    /// The bytes that are free on this member's disk when they are so few that the rest is kept.
+    pub(super) fn own_full_disk(&self) -> Option<u64> {
+        let on_the_way = self.admission.taken() + self.own_admission.taken();
+        self.space.is_full(on_the_way).then(|| self.space.free())
     }
 
     pub(super) fn is_stopping(&self) -> bool {

@@ -1,6 +1,8 @@
 //! Room on the disk: how much there is, what is done early when it runs short, and what is said of it.
 
 use super::shared::Shared;
+use raft_protocol::NodeId;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -11,13 +13,30 @@ use world::clock::{Instant, now, sleep};
 const LOOK: Duration = Duration::from_secs(1);
 /// A limit is at most this share of what is free, when that is less than the reserve.
 const SHARE: u64 = 8;
-/// And at least this, bytes.
-const LEAST: u64 = 1 << 20;
-/// What is known of the room on a disk.
+/// And at least this share of what is kept to the last: several of them fit into it.
+const LEAST_SHARE: u64 = 8;
+/// A member that has not said it again for so long is not counted as one with a full disk: it may be
+/// gone for good. (While it is connected to a leader it answers every heartbeat.)
+const HEARD: Duration = Duration::from_secs(3);
+
+/// What is known of the room on a disk, and on those of the other members.
 pub(super) struct Space {
+    /// With less than this free it is short.
     reserve: u64,
+    /// With less than this free it is nearly full.
+    kept: u64,
     free: AtomicU64,
     said: Mutex<Said>,
+    peers: Mutex<BTreeMap<NodeId, (u64, Instant)>>,
+}
+
+/// A member's disk that is nearly full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FullDisk {
+    /// The member.
+    pub node: NodeId,
+    /// Bytes that are free.
+    pub free: u64,
 }
 
 /// What is to be said now.
@@ -49,11 +68,13 @@ impl Said {
 
 impl Space {
     /// Nothing is known yet: the disk is taken for an empty one.
-    pub(super) fn new(reserve: u64) -> Space {
+    pub(super) fn new(reserve: u64, kept: u64) -> Space {
         Space {
             reserve,
+            kept,
             free: AtomicU64::new(u64::MAX),
             said: Mutex::default(),
+            peers: Mutex::default(),
         }
     }
 
@@ -74,7 +95,40 @@ impl Space {
         if free >= self.reserve {
             return usual;
         }
-        usual.min(usize::try_from((free / SHARE).max(LEAST)).unwrap_or(usual))
+        let limit = (free / SHARE).max(self.kept / LEAST_SHARE).max(1);
+        usual.min(usize::try_from(limit).unwrap_or(usual))
+    }
+
+    /// What a member says of its disk: the bytes that are free when it is nearly full.
+    pub(super) fn heard(&self, node: NodeId, full: Option<u64>) {
+        let mut peers = super::shared::lock(&self.peers);
+        match full {
+            Some(free) => {
+                world::mark!("space: another member's disk is nearly full");
+                peers.insert(node, (free, now()));
+            }
+            None => {
+                peers.remove(&node);
+            }
+        }
+    }
+
+    /// A member that said lately that its disk is nearly full.
+    pub(super) fn full_peer(&self, now: Instant) -> Option<FullDisk> {
+        let peers = super::shared::lock(&self.peers);
+        let lately = |at: &Instant| now.saturating_duration_since(*at) < HEARD;
+        let lately = peers.iter().find(|(_, (_, at))| lately(at));
+        lately.map(|(node, (free, _))| FullDisk {
+            node: *node,
+            free: *free,
+        })
+    }
+
+    /// True when commands that make the state grow are to be refused, with so many bytes of commands on
+    /// their way to the log and then to the state: what is left is kept.
+    pub(super) fn is_full(&self, on_the_way: usize) -> bool {
+        let taken = 2 * on_the_way as u64;
+        self.free().saturating_sub(taken) < self.kept
     }
 
     /// So many bytes were free just now.
@@ -97,7 +151,9 @@ pub(super) fn note(shared: &Shared, free: u64) {
                 group = site.group,
                 node = site.node,
                 "the disk of {path} runs short: {free} bytes are free, and {reserve} are meant to stay free; \
-                 the server goes on with a short log and makes no copies of its state: give it room"
+                 the server goes on with a short log and makes no copies of its state, and below {} it \
+                 refuses what makes the state grow: give it room",
+                shared.options.store.reserve_bytes
             );
         }
         Say::Over => tracing::info!(
@@ -125,6 +181,7 @@ mod tests {
     use super::*;
 
     const RESERVE: u64 = 64 << 20;
+    const KEPT: u64 = 8 << 20;
 
     /// Once when it begins, then at growing distances, and once when it is over.
     #[test]
@@ -144,9 +201,26 @@ mod tests {
         assert_eq!(at(1444, RESERVE - 1), Say::Short, "anew");
     }
 
+    /// Who is gone for good keeps nobody from writing.
+    #[test]
+    fn a_member_with_a_full_disk_counts_for_as_long_as_it_says_so() {
+        let space = Space::new(RESERVE, KEPT);
+        let full = |node, free| Some(FullDisk { node, free });
+        assert_eq!(space.full_peer(now()), None);
+        space.heard(2, Some(100));
+        space.heard(3, None);
+        assert_eq!(space.full_peer(now()), full(2, 100));
+        assert_eq!(space.full_peer(now() + HEARD), None);
+        space.heard(3, Some(200));
+        space.heard(2, None);
+        assert_eq!(space.full_peer(now()), full(3, 200));
+        space.heard(3, None);
+        assert_eq!(space.full_peer(now()), None);
+    }
+
     #[test]
     fn limits_follow_the_room_only_on_a_short_disk() {
-        let space = Space::new(RESERVE);
+        let space = Space::new(RESERVE, KEPT);
         assert_eq!(space.within(48 << 20), 48 << 20, "nothing is known");
         for (free, limit) in [
             (RESERVE, 48 << 20),
@@ -159,5 +233,20 @@ mod tests {
             assert_eq!(space.within(48 << 20), limit, "{free}");
         }
         assert_eq!(space.within(1000), 1000, "never more than usual");
+    }
+
+    #[test]
+    fn the_last_bytes_are_kept_from_what_makes_the_state_grow() {
+        let space = Space::new(RESERVE, KEPT);
+        assert!(!space.is_full(usize::MAX / 4), "nothing is known");
+        let full = |free, on_the_way| {
+            let _ = space.note(free);
+            space.is_full(on_the_way)
+        };
+        assert!(!full(8 << 20, 0));
+        assert!(full((8 << 20) - 1, 0));
+        // Each byte is written to the log, and then to the state.
+        assert!(!full(10 << 20, 1 << 20));
+        assert!(full(10 << 20, (1 << 20) + 1));
     }
 }

@@ -14,48 +14,74 @@ use serde::{Deserialize, Serialize};
 /// ```
 ///
 /// A message of a kind that is not known ends the first form where it stands; in the second it is
-/// left out.
+/// left out. So the second may begin with what is no message of the core's, and older builds do not
+/// know: that the sender's disk is nearly full ([`FULL`], the bytes that are free).
 const MAIL_V1: u8 = 0;
 const MAIL_V2: u8 = 1;
+/// In the place of a message's kind; the core's are counted from 0 and never come so far.
+const FULL: u8 = 127;
 /// The protocol version in which mail has the second form.
 const LENGTHS: u16 = 2;
 
-/// Consensus messages, in order, for a peer with which this protocol version is spoken.
-pub(super) fn encode_mail(messages: &[Message], protocol: u16) -> Bytes {
+/// What a mail says.
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct Mail {
+    /// Consensus messages, in order.
+    pub(super) messages: Vec<Message>,
+    /// The sender's disk is nearly full: the bytes that are free.
+    pub(super) full: Option<u64>,
+}
+
+/// Consensus messages, in order, for a peer with which this protocol version is spoken. `full`: see
+/// [`Mail`]; older versions cannot say it.
+pub(super) fn encode_mail(messages: &[Message], full: Option<u64>, protocol: u16) -> Bytes {
     if protocol < LENGTHS {
         let body = postcard::to_extend(messages, vec![MAIL_V1]);
         return body.expect("messages are plain data").into();
     }
     let mut body = vec![MAIL_V2];
+    if let Some(free) = full {
+        with_length(&mut body, &(FULL, free));
+    }
     for message in messages {
-        let start = body.len();
-        body.extend_from_slice(&[0; 4]);
-        body = postcard::to_extend(message, body).expect("messages are plain data");
-        let length = (body.len() - start - 4) as u32;
-        body[start..start + 4].copy_from_slice(&length.to_le_bytes());
+        with_length(&mut body, message);
     }
     body.into()
 }
 
-/// The messages of a mail that this build knows; the reason says why none can be read, or none
+fn with_length<T: Serialize>(body: &mut Vec<u8>, item: &T) {
+    let start = body.len();
+    body.extend_from_slice(&[0; 4]);
+    *body = postcard::to_extend(item, std::mem::take(body)).expect("messages are plain data");
+    let length = (body.len() - start - 4) as u32;
+    body[start..start + 4].copy_from_slice(&length.to_le_bytes());
+}
+
+/// What this build knows of a mail; the reason says why none can be read, or none
 /// behind a place. `protocol`: the highest version that this end speaks.
-pub(super) fn decode_mail(body: &[u8], protocol: u16) -> Result<Vec<Message>, String> {
+pub(super) fn decode_mail(body: &[u8], protocol: u16) -> Result<Mail, String> {
     match body.split_first() {
-        Some((&MAIL_V1, rest)) => decode(rest),
+        Some((&MAIL_V1, rest)) => Ok(Mail {
+            messages: decode(rest)?,
+            full: None,
+        }),
         Some((&MAIL_V2, mut rest)) if protocol >= LENGTHS => {
-            let mut messages = Vec::new();
+            let mut mail = Mail::default();
             while !rest.is_empty() {
                 let (length, behind) = rest.split_first_chunk().ok_or("it ends in a length")?;
                 let length = u32::from_le_bytes(*length) as usize;
                 let message = behind.split_at_checked(length);
                 let (message, behind) = message.ok_or("it ends in a message")?;
                 match decode(message) {
-                    Ok(message) => messages.push(message),
+                    Ok(message) => mail.messages.push(message),
+                    Err(_) if message.first() == Some(&FULL) => {
+                        mail.full = decode::<(u8, u64)>(message).ok().map(|(_, free)| free);
+                    }
                     Err(_) => world::mark!("mail: a message of an unknown kind is left out"),
                 }
                 rest = behind;
             }
-            Ok(messages)
+            Ok(mail)
         }
         Some((form, _)) => Err(format!(
             "its form is {form}, which is none of protocol {protocol}"
@@ -157,16 +183,41 @@ mod tests {
         vec![reply(300), reply(5)]
     }
 
+    fn said(messages: Vec<Message>) -> Mail {
+        Mail {
+            messages,
+            full: None,
+        }
+    }
+
+    /// A build that does not know what is said of the disk takes it for a message of an unknown kind.
+    #[test]
+    fn a_full_disk_is_told_in_front_of_the_messages() {
+        let mail = encode_mail(&votes(), Some(300), 2);
+        let front = [1, 3, 0, 0, 0, FULL, 0xac, 2];
+        assert_eq!(mail[..8], front);
+        assert!(decode::<Message>(&front[5..]).is_err());
+        let full = Mail {
+            messages: votes(),
+            full: Some(300),
+        };
+        assert_eq!(decode_mail(&mail, 2), Ok(full));
+        assert_eq!(
+            encode_mail(&votes(), Some(300), 1),
+            encode_mail(&votes(), None, 1)
+        );
+    }
+
     /// What builds of each protocol version have sent is read.
     #[test]
     fn golden_mail() {
         let first = [0, 2, 3, 0xac, 2, 1, 3, 5, 1];
         let second = [1, 4, 0, 0, 0, 3, 0xac, 2, 1, 3, 0, 0, 0, 3, 5, 1];
-        assert_eq!(encode_mail(&votes(), 1)[..], first);
-        assert_eq!(encode_mail(&votes(), 2)[..], second);
-        assert_eq!(decode_mail(&first, 2), Ok(votes()));
-        assert_eq!(decode_mail(&second, 2), Ok(votes()));
-        assert_eq!(decode_mail(&first, 1), Ok(votes()));
+        assert_eq!(encode_mail(&votes(), None, 1)[..], first);
+        assert_eq!(encode_mail(&votes(), None, 2)[..], second);
+        assert_eq!(decode_mail(&first, 2), Ok(said(votes())));
+        assert_eq!(decode_mail(&second, 2), Ok(said(votes())));
+        assert_eq!(decode_mail(&first, 1), Ok(said(votes())));
         assert!(decode_mail(&second, 1).is_err(), "an older build cannot");
     }
 
@@ -174,11 +225,11 @@ mod tests {
     #[test]
     fn one_unknown_message_leaves_the_others() {
         let mixed = [
-            &encode_mail(&votes()[..1], 2)[..],
+            &encode_mail(&votes()[..1], None, 2)[..],
             &[3, 0, 0, 0, 200, 1, 7],
-            &encode_mail(&votes()[1..], 2)[1..],
+            &encode_mail(&votes()[1..], None, 2)[1..],
         ];
-        assert_eq!(decode_mail(&mixed.concat(), 2), Ok(votes()));
+        assert_eq!(decode_mail(&mixed.concat(), 2), Ok(said(votes())));
     }
 
     #[test]
@@ -193,7 +244,7 @@ mod tests {
         for body in bad {
             assert!(decode_mail(body, 2).is_err(), "{body:?}");
         }
-        let all = encode_mail(&votes(), 2);
+        let all = encode_mail(&votes(), None, 2);
         let whole = [1, 9, all.len()];
         for cut in 0..all.len() {
             assert_eq!(

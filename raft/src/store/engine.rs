@@ -18,6 +18,9 @@ use tokio::task::JoinHandle;
 use world::clock::{Instant, now};
 use world::disk::Disk;
 
+/// Bytes of a row's leaf page and of the branch above it.
+const ROW_PAGES: usize = 8 << 10;
+
 /// The store. Owned by the apply task; methods that touch the disk run their own jobs.
 pub struct Store {
     pub(super) disk: Disk,
@@ -54,6 +57,8 @@ pub struct Store {
     pub(super) flushed_bytes: u64,
     /// The last rewrite gave way to a flush.
     pub(super) gave_way: bool,
+    /// The disk has little room.
+    pub(super) short: bool,
     /// File and live bytes right after the last rewrite or install: what a fresh file costs.
     pub(super) fresh: Option<(u64, u64)>,
 }
@@ -95,6 +100,7 @@ impl Store {
             file_bytes,
             flushed_bytes: 0,
             gave_way: false,
+            short: false,
             fresh: None,
         });
         Ok(match lost {
@@ -153,6 +159,19 @@ impl Store {
     /// reported the running job.
     pub fn full(&self) -> bool {
         self.memory() >= self.options.overlay_limit
+    }
+
+    /// Bytes of the disk that flushing what is changed now may take, at most: rows far from each other
+    /// cost pages of their own, which are written anew, with the one above.
+    pub fn flush_cost(&self) -> usize {
+        let overlay = &self.rows.overlay;
+        overlay.bytes() + overlay.rows() * ROW_PAGES
+    }
+
+    /// The disk has little room: a state file that holds much less than it could is rewritten as soon
+    /// as it would help.
+    pub fn spare_room(&mut self, short: bool) {
+        self.short = short;
     }
 
     /// Bytes of the overlays.

@@ -194,16 +194,21 @@ pub(super) fn generations(disk: &Disk) -> Result<Vec<u64>, StoreError> {
     let names = disk
         .list("")
         .map_err(|e| StoreError::from_io(&disk.path(""), e))?;
-    Ok(names
-        .iter()
-        .filter_map(|name| {
-            name.strip_prefix("state-")?
-                .strip_suffix(".redb")?
-                .parse()
-                .ok()
-                .filter(|number| *number < u64::MAX)
-        })
+    Ok(numbered(names)
+        .into_iter()
+        .map(|(number, _)| number)
         .collect())
+}
+
+/// The state files among these, by number.
+pub(super) fn numbered(names: Vec<String>) -> Vec<(u64, String)> {
+    let number = |name: &str| {
+        let number = name.strip_prefix("state-")?.strip_suffix(".redb")?;
+        number.parse().ok().filter(|number| *number < u64::MAX)
+    };
+    let all = names.into_iter();
+    all.filter_map(|name| Some((number(&name)?, name)))
+        .collect()
 }
 
 /// Commits a layer in key order, stamped, as one durable commit.
@@ -307,7 +312,9 @@ impl Filling {
 
     fn commit(&mut self, meta: Option<&Meta>) -> Result<(), StoreError> {
         let place = &self.place;
-        leave_room(&place.disk, &place.path(), self.reserve)?;
+        // Rows in leaf pages that are half full at worst.
+        let batch = 2 * self.batch_bytes as u64;
+        leave_room(&place.disk, &place.path(), self.reserve + batch)?;
         let generation = self.generation.as_ref().expect("open until finished");
         let durability = if meta.is_some() {
             Durability::Immediate

@@ -151,7 +151,8 @@ impl Store {
         };
         // One that gave way would give way again at once, and cost as much each time.
         let patience = if self.gave_way { live } else { 0 };
-        (self.file_bytes > 4 * attainable && self.flushed_bytes >= patience)
+        let much = if self.short { 2 } else { 4 };
+        (self.file_bytes > much * attainable && self.flushed_bytes >= patience)
             || (self.file_bytes > 2 * attainable && self.flushed_bytes >= REWRITE_AFTER * live)
     }
 
@@ -160,7 +161,7 @@ impl Store {
             return;
         };
         let place = self.new_place();
-        let room = (self.options.reserve_bytes, self.options.cache_bytes);
+        let room = (self.options.reserve_bytes / 4, self.options.cache_bytes);
         let work = move |cancel: &AtomicBool| match rewrite(&base, place, room, cancel)? {
             Some(base) => Ok(Outcome::Rewritten {
                 bytes: base.generation.place.bytes()?,
@@ -199,10 +200,14 @@ impl Store {
         let mut places = std::mem::take(&mut self.leftover);
         places.extend(old.as_ref().map(|base| base.generation.place.clone()));
         let disk = self.disk.clone();
+        let root = disk.clone();
         self.cleaning = Some(tokio::spawn(async move {
             let work = move || {
                 drop((overlay, old));
                 places.iter().for_each(Place::remove);
+                // Else a power failure might bring them back onto a disk that has no room for them. (What
+                // does come back is removed at the next start.)
+                let _ = root.sync_dir("");
             };
             disk.job(work).await;
         }));

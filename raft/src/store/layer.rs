@@ -44,6 +44,11 @@ impl Layer {
         self.bytes
     }
 
+    /// How many rows are changed.
+    pub(crate) fn rows(&self) -> usize {
+        self.map.len()
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&Bytes, &Option<Bytes>)> {
         self.map.iter().map(|(key, slot)| (key, &slot.value))
     }

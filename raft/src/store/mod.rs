@@ -26,6 +26,7 @@ mod spool;
 mod totals;
 
 pub use engine::Store;
+pub(crate) use open::leftovers;
 pub use rows::{Entry, Rows};
 pub use spool::{Install, Installed, Spool};
 pub(crate) use totals::Totals;
@@ -78,8 +79,10 @@ pub struct StoreOptions {
     pub cache_bytes: usize,
     /// A generation file more than twice its live bytes and above this is rewritten.
     pub rewrite_min_bytes: u64,
-    /// Bytes that a copy of the state (a rewrite, a snapshot sent or received) leaves free on the
-    /// disk: the log and the flushes beside it end the server when they find none.
+    /// Bytes of the disk that are kept to the last: for votes, for deletions, for a start. A copy of the
+    /// state (a snapshot sent or received) leaves them, since the log and the flushes beside it end the
+    /// server when they find none; a rewrite, which is how what was deleted becomes free space again,
+    /// leaves a quarter of them.
     pub reserve_bytes: u64,
     /// Bytes of a snapshot chunk.
     pub chunk_bytes: usize,
@@ -95,7 +98,7 @@ impl Default for StoreOptions {
             overlay_limit: 96 << 20,
             cache_bytes: 64 << 20,
             rewrite_min_bytes: 8 << 20,
-            reserve_bytes: 64 << 20,
+            reserve_bytes: 8 << 20,
             chunk_bytes: 256 << 10,
             scrub_pause: Duration::from_secs(5),
         }

@@ -1,7 +1,7 @@
 //! What a disk holds when a store opens.
 
 use super::base::Base;
-use super::generation::{Current, Place, condemned, generations};
+use super::generation::{Current, Place, condemned, generations, numbered};
 use super::spool::PREFIX;
 use super::{Stamp, StoreError, Totals};
 use std::io::ErrorKind;
@@ -26,6 +26,23 @@ pub(super) enum State {
     },
     /// It existed and cannot be used. Its files stay until another generation is current.
     Lost(String),
+}
+
+/// Names of the state files that are neither current nor part of a state that may be lost: copies that
+/// were not finished, and what they were to replace. Blocking.
+pub(crate) fn leftovers(disk: &Disk) -> std::io::Result<Vec<String>> {
+    let Ok(Some(Ok(Current::V1 { generation, .. }))) = Current::read(disk) else {
+        return Ok(Vec::new());
+    };
+    let names = numbered(disk.list("")?);
+    let is_there = names.iter().any(|(number, _)| *number == generation);
+    let others = names
+        .into_iter()
+        .filter(|(number, _)| *number != generation);
+    Ok(match is_there {
+        true => others.map(|(_, name)| name).collect(),
+        false => Vec::new(),
+    })
 }
 
 /// Looks at the disk and clears what earlier processes left. Blocking.

@@ -53,6 +53,37 @@ fn injected_errors_hit_the_operation_they_name() {
     file.sync_data().unwrap();
 }
 
+/// On a sparse disk a length is free and what is written costs whole pages, the holes between not.
+#[test]
+fn a_sparse_disk_counts_the_pages_that_were_written() {
+    let page = 4096;
+    let sim = SimDisk::new(
+        "d",
+        1,
+        SimDiskOptions {
+            capacity: 4 * page,
+            sparse: true,
+            ..Default::default()
+        },
+    );
+    let disk = sim.disk();
+    let file = create_synced(&disk, "f");
+    file.set_len(100 * page).unwrap();
+    assert_eq!((sim.used(), file.len().unwrap()), (0, 100 * page));
+    file.write_all_at(&[1; 10], 50 * page).unwrap();
+    file.write_all_at(&[2; 4096], 60 * page + 1).unwrap();
+    assert_eq!(sim.used(), 3 * page);
+    file.sync_data().unwrap();
+    file.write_all_at(&[3; 4096], 60 * page).unwrap();
+    assert_eq!((sim.used(), disk.free().unwrap()), (3 * page, page));
+    let error = file.write_all_at(&[4; 4096 * 2], 70 * page).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::StorageFull);
+    assert_eq!(sim.used(), 4 * page, "what fits is written");
+    file.set_len(60 * page).unwrap();
+    file.sync_data().unwrap();
+    assert_eq!(sim.used(), page);
+}
+
 #[test]
 fn a_full_disk_refuses_growth_and_takes_overwrites() {
     let sim = SimDisk::new(

@@ -19,6 +19,7 @@ pub const EXPECTED: &[&str] = &[
     "client: a late answer to an earlier attempt settles a number",
     "client: a number whose caller gave up becomes a filler",
     "client: a session ends under a write, its outcome is unknown",
+    "client: a write is given up, the disk is nearly full",
     "client: told that its session expired",
     "compaction: the log behind a snapshot in transfer is kept",
     "compaction: the log behind an installed snapshot is kept",
@@ -30,6 +31,7 @@ pub const EXPECTED: &[&str] = &[
     "ctrler: a group joins again",
     "ctrler: a report older than the record",
     "ctrler: the last group leaves",
+    "door: a write is refused, a disk is nearly full",
     "heartbeat: acknowledged entries are lost",
     "heartbeat: need-snapshot is answered",
     "identity: a lower boot number is refused",
@@ -77,6 +79,7 @@ pub const EXPECTED: &[&str] = &[
     "snapshot: an offer is not wanted",
     "snapshot: its sender is deposed",
     "snapshot: overtaken by the log after it was received",
+    "space: another member's disk is nearly full",
     "store: a flush ends during an install",
     "store: a rewrite gives way to a flush",
     "store: no room for a rewrite",
@@ -92,6 +95,14 @@ pub const EXPECTED: &[&str] = &[
 /// few clients), what only a faulty server or a rotten disk says, races of some milliseconds, and
 /// the machine's own fences, which the leaders of today never run into.
 pub const ELSEWHERE: &[(&str, &str)] = &[
+    (
+        "mover: a shard waits, the disk is nearly full",
+        "sim-tests/tests/kv_disks.rs::a_shard_waits_where_it_was_for_room_on_the_new_owners_disks",
+    ),
+    (
+        "start: an old state file is removed",
+        "raft/tests/identity.rs::an_unfinished_state_file_is_removed_before_anything_is_written",
+    ),
     (
         "door: a follower carries a write to the leader",
         "sim-tests/tests/kv_one_group.rs::followers_carry_the_writes_of_a_client_that_is_cut_off_from_the_leader",

@@ -56,6 +56,7 @@ impl Default for KvOptions {
 pub fn small(options: &mut Options) {
     options.log.segment_bytes = 64 << 10;
     options.log.fill_bytes = 16 << 10;
+    options.log.reserve_bytes = 64 << 10;
     options.store.overlay_bytes = 24 << 10;
     options.store.overlay_limit = 128 << 10;
     options.store.rewrite_min_bytes = 128 << 10;

@@ -245,7 +245,7 @@ impl Scribe {
         lock(&self.book.errors).push(format!("client {}: {error}", self.number));
         match error {
             ClientError::Unknown(_) => true,
-            ClientError::Unavailable(_) => false,
+            ClientError::Full(_) | ClientError::Unavailable(_) => false,
             ClientError::Invalid(reason) => {
                 panic!("a valid operation was refused: {reason}")
             }

@@ -279,9 +279,7 @@ impl SimFile {
         self.check_writable("write")?;
         self.mount
             .change(DiskOp::Write, "write", &self.name, |state, injected| {
-                let len = lock(&self.inode).len();
-                let mut fits = room(state, len, offset + buf.len() as u64);
-                fits = fits.saturating_sub(offset).min(buf.len() as u64);
+                let mut fits = fits(state, &self.inode, buf.len() as u64, offset);
                 if injected.is_some() {
                     // A failed write may have written any part of what it was given.
                     fits = state.rng.below(fits + 1);
@@ -312,7 +310,7 @@ impl SimFile {
             |state, injected| {
                 ok_unless(injected)?;
                 let now = lock(&self.inode).len();
-                if room(state, now, len) < len {
+                if !state.options.sparse && room(state, now, len) < len {
                     return Err(ErrorKind::StorageFull.into());
                 }
                 lock(&self.inode).set_len(len);
@@ -345,6 +343,20 @@ impl Mount {
         let state = self.state("look at", "")?;
         Ok(state.options.capacity.saturating_sub(state.used()))
     }
+}
+
+/// Of so many bytes at an offset of a file, how many there is room for.
+fn fits(state: &State, inode: &Shared, len: u64, offset: u64) -> u64 {
+    let capacity = state.options.capacity;
+    if state.options.sparse && capacity != u64::MAX {
+        // Other files' locks are taken for this.
+        let free = capacity.saturating_sub(state.used());
+        return lock(inode).fits(len, offset, free);
+    }
+    let now = lock(inode).len();
+    room(state, now, offset + len)
+        .saturating_sub(offset)
+        .min(len)
 }
 
 /// How long a file of length `len` may become when it is to become `wanted`.

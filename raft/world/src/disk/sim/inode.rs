@@ -56,6 +56,41 @@ impl Inode {
         self.len
     }
 
+    /// Bytes that it takes of the disk's capacity.
+    pub(super) fn room(&self, sparse: bool) -> u64 {
+        if !sparse {
+            return self.len;
+        }
+        let end = self.len.div_ceil(PAGE as u64);
+        let synced = |n: &u64| self.synced.contains_key(n);
+        let dirty = self.dirty.keys().filter(|n| !synced(n)).count();
+        let unwritten = self.unwritten.keys();
+        let unwritten = unwritten.filter(|n| !synced(n) && !self.dirty.contains_key(n));
+        // What a shorter length leaves of these goes with the next sync.
+        let synced = match self.synced.last_key_value() {
+            Some((last, _)) if *last >= end => self.synced.range(..end).count(),
+            _ => self.synced.len(),
+        };
+        ((synced + dirty + unwritten.count()) * PAGE) as u64
+    }
+
+    /// Of so many bytes at an offset, how many can be written with `free` bytes of new pages.
+    pub(super) fn fits(&self, len: u64, offset: u64, mut free: u64) -> u64 {
+        let (page, end) = (PAGE as u64, offset + len);
+        let mut at = offset;
+        while at < end {
+            let number = at / page;
+            if number * page >= self.len || self.page(number).is_none() {
+                if free < page {
+                    break;
+                }
+                free -= page;
+            }
+            at = ((number + 1) * page).min(end);
+        }
+        at - offset
+    }
+
     fn page(&self, number: u64) -> Option<&Arc<Page>> {
         self.dirty
             .get(&number)

@@ -35,6 +35,9 @@ pub struct SimDiskOptions {
     pub latency: (Duration, Duration),
     /// Capacity in bytes; writes beyond it fail with `StorageFull`.
     pub capacity: u64,
+    /// What was never written of a file takes no room, as on most file systems; else a file takes its
+    /// whole length at once.
+    pub sparse: bool,
     /// Probability that a job stalls.
     pub stall: f64,
     /// How long a stalled job takes.
@@ -55,6 +58,7 @@ impl Default for SimDiskOptions {
         SimDiskOptions {
             latency: (Duration::from_micros(100), Duration::from_millis(4)),
             capacity: u64::MAX,
+            sparse: false,
             stall: 0.0,
             stalled: (Duration::from_millis(100), Duration::from_millis(500)),
             garbage: 0.05,
@@ -120,7 +124,9 @@ impl State {
     }
 
     fn used(&self) -> u64 {
-        self.names.files().map(|(_, file)| lock(file).len()).sum()
+        let sparse = self.options.sparse;
+        let files = self.names.files();
+        files.map(|(_, file)| lock(file).room(sparse)).sum()
     }
 }
 
