@@ -76,6 +76,10 @@ async fn a_full_disk_refuses_what_grows_and_deleting_makes_room() {
     for node in cluster.members(1) {
         let disk = cluster.nodes.disk(cluster.key(1, node));
         assert!(disk.used() <= DISK - KEPT / 2, "{}", disk.used());
+        // Something else takes a little more: pages that become free inside the file help nobody.
+        let mut options = disk.options();
+        options.capacity = options.capacity.min(disk.used() + KEPT - KEPT / 8);
+        disk.set_options(options);
     }
 
     // What a start writes has room too.

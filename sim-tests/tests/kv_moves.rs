@@ -4,6 +4,7 @@
 
 use ctrler::config::{Group, GroupId, ShardId};
 use kv::api::{GROUP_CHANNEL, ShardState};
+use kv::mover::wire::{Answer, Ask, Party, What};
 use sim_tests::sim::{KvCluster, KvOptions, wire};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -139,6 +140,66 @@ async fn a_notice_of_an_earlier_move_deletes_nothing() {
         cluster.settled().await;
     }
     assert!(in_time, "the notice never came when it could do harm");
+    cluster.nodes.finish().await;
+}
+
+/// Somebody who is no member of any group says what would have the old owner delete the only copy: that
+/// the shard has arrived, and to the controllers that the new owner has settled. The new owner is asked.
+#[madsim::test]
+async fn what_anybody_may_say_deletes_nothing() {
+    let (cluster, shard, keys) = two_groups().await;
+    let withheld = Arc::new(AtomicBool::new(true));
+    let (frozen, hold) = (Arc::new(AtomicBool::new(false)), withheld.clone());
+    let asked = frozen.clone();
+    set_judge(Some(Box::new(move |passing| {
+        let rows = passing.kind == Kind::Reply
+            && passing.channel == GROUP_CHANNEL
+            && passing.size > ROWS
+            && way(passing) == (Some(1), Some(2));
+        if !rows || !hold.load(Relaxed) {
+            return Verdict::Pass;
+        }
+        asked.store(true, Relaxed);
+        Verdict::Reset
+    })));
+    let num = cluster.move_shard(shard, 2).await;
+    while !frozen.load(Relaxed) {
+        sleep(Duration::from_millis(5)).await;
+    }
+    let c = cluster.clone();
+    let identified = async move { (c.identify(2).await, c.identify(1).await) };
+    let (from, to) = cluster.nodes.run(identified).await;
+    let party = |group, birth| Party { group, birth };
+    let arrived = Ask {
+        from: party(2, from.birth),
+        to: party(1, to.birth),
+        num,
+        what: What::Arrived {
+            shards: vec![shard],
+        },
+    };
+    let c = cluster.clone();
+    let settled = async move {
+        let controller = c.controller();
+        controller.settled(2, from, num, true, LONG).await
+    };
+    cluster.nodes.run(settled).await.expect("taken for true");
+    for _ in 0..20 {
+        for node in cluster.members(1) {
+            let answer = cluster.ask_as_a_group(1, node, &arrived).await;
+            let known = matches!(answer, Some(Answer::Noted | Answer::NotLeader(_)));
+            assert!(known, "{answer:?}");
+        }
+        sleep(Duration::from_millis(100)).await;
+    }
+    let leader = cluster.leader(1).await;
+    let page = cluster.status(1, leader).await.expect("answers");
+    let kept = page.shards.iter().find(|s| s.shard == shard);
+    assert_eq!(kept.map(|s| s.state), Some(ShardState::Leaving));
+    withheld.store(false, Relaxed);
+    cluster.settled().await;
+    wire::install();
+    all_there(&cluster, keys).await;
     cluster.nodes.finish().await;
 }
 

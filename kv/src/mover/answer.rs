@@ -6,7 +6,7 @@ use crate::machine::KvMachine;
 use crate::machine::command::Command;
 use crate::machine::notice::Notice;
 use crate::machine::query::{Agenda, Pulled, Query};
-use ctrler::config::GroupId;
+use ctrler::config::{GroupId, ShardId};
 use raft::Replica;
 use raft::protocol::NodeId;
 use raft::replica::ProposeError;
@@ -93,8 +93,10 @@ impl Asked<'_> {
                 plan::pulled(reply, *shard, ask.num).map_err(|_| Answer::Busy)
             }
             What::Arrived { .. } => {
-                for command in plan::releases(self.query(&query).await?, ask.num) {
-                    self.propose(command).await?;
+                // Anybody may say so. The new owner is asked where the controllers know it to be.
+                let leaving: Vec<ShardId> = self.query(&query).await?;
+                if !leaving.is_empty() {
+                    self.notice.arrived();
                 }
                 Ok(Answer::Noted)
             }

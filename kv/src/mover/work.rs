@@ -269,11 +269,13 @@ impl Work {
         }
     }
 
-    /// Asks the new owner, and the controllers' record of it: it may have settled the
+    /// Asks the new owner, where the controllers know it to be, whether what was given to it has arrived;
+    /// and the controllers' record of it only where it does not answer: it may have settled the
     /// configuration, left and been shut down before we heard.
     async fn confirm(&self, to: GroupId, num: ConfigNum) {
         let mut pause = Pause::new();
         loop {
+            let said = self.mover.notice.heard_of_arrival();
             let Some(agenda) = self.mover.agenda().await else {
                 return;
             };
@@ -282,25 +284,34 @@ impl Work {
             };
             let mut releases = Vec::new();
             if !given.is_empty() {
-                let record = self.mover.peers.record(to, true).await;
-                if record.is_ok_and(|record| plan::recorded(&record, num)) {
-                    world::mark!("mover: the controllers' record says that a shard has arrived");
-                    releases = plan::releases(given, num);
-                } else {
-                    let asked = What::Installed {
-                        shards: bounded(given),
-                    };
-                    let what = asked.clone();
-                    if let Ok(answer) = self.mover.peers.ask(self.me(), to, num, what).await {
-                        releases = plan::answered(&asked, num, answer);
-                    }
-                }
+                let asked = What::Installed {
+                    shards: bounded(given.clone()),
+                };
+                let what = asked.clone();
+                releases = match self.mover.peers.ask(self.me(), to, num, what).await {
+                    Ok(answer @ Answer::Installed(_)) => plan::answered(&asked, num, answer),
+                    Ok(_) | Err(_) => match self.mover.peers.record(to, true).await {
+                        Ok(record) if plan::recorded(&record, num) => {
+                            world::mark!(
+                                "mover: the controllers' record says that a shard has arrived"
+                            );
+                            plan::releases(given, num)
+                        }
+                        Ok(_) | Err(_) => Vec::new(),
+                    },
+                };
             }
             for command in releases {
                 pause = Pause::new();
                 let _ = self.propose(command).await;
             }
-            pause.wait().await;
+            // However often it is said.
+            sleep(PAUSE.0).await;
+            tokio::select! {
+                biased;
+                () = said => pause = Pause::new(),
+                () = pause.wait() => {}
+            }
         }
     }
 

@@ -234,12 +234,8 @@ impl World {
         };
         let answer = match &ask.what {
             What::Installed { .. } => Answer::Installed(group.ask(&query)),
-            What::Arrived { .. } => {
-                for command in plan::releases(group.ask(&query), ask.num) {
-                    self.flying.push(Msg::Command(id, command));
-                }
-                Answer::Noted
-            }
+            // The old owner asks, as it does by itself.
+            What::Arrived { .. } => Answer::Noted,
             What::Pull { shard, .. } => match plan::pulled(group.ask(&query), *shard, ask.num) {
                 Ok(answer) => answer,
                 Err(freeze) => {

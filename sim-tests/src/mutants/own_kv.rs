@@ -398,4 +398,30 @@ pub(super) const MUTANTS: &[Mutant] = &[
         )],
         tests: &["kv/lib::server::carrier::tests::what_is_carried"],
     },
+    Mutant {
+        id: "X80",
+        star: false,
+        what: "whoever says that a shard has arrived has the old copy deleted",
+        seen: "nothing irreversible rests on one unverified message",
+        edits: &[edit(
+            "kv/src/mover/answer.rs",
+            "                    self.notice.arrived();",
+            "                    for command in plan::releases(leaving, ask.num) {
+                        self.propose(command).await?;
+                    }",
+        )],
+        tests: &["sim-tests/kv_moves::what_anybody_may_say"],
+    },
+    Mutant {
+        id: "X81",
+        star: false,
+        what: "the controllers' record of a group is believed although the group itself says otherwise",
+        seen: "nothing irreversible rests on one unverified message",
+        edits: &[edit(
+            "kv/src/mover/work.rs",
+            "                    Ok(answer @ Answer::Installed(_)) => plan::answered",
+            "                    Ok(answer @ Answer::Installed(_)) if num == 0 => plan::answered",
+        )],
+        tests: &["sim-tests/kv_moves::what_anybody_may_say"],
+    },
 ];

@@ -5,6 +5,7 @@ use super::nodes::eventually;
 use bytes::Bytes;
 use ctrler::config::GroupId;
 use kv::api;
+use kv::mover::wire::{Answer, Ask};
 use raft::protocol::Role;
 use raft::replica::ReplicaStatus;
 use std::sync::Arc;
@@ -50,6 +51,15 @@ impl KvCluster {
         let body = postcard::to_allocvec(request).expect("encodes");
         let reply = self.call(group, node, api::CHANNEL, body, limit).await?;
         Some(postcard::from_bytes(&reply).expect("a kv server answers in its own language"))
+    }
+
+    /// Asks one kv server what groups ask each other, once, as anybody can; `None`: no answer in time.
+    pub async fn ask_as_a_group(&self, group: GroupId, node: u64, ask: &Ask) -> Option<Answer> {
+        let body = ask.to_bytes().to_vec();
+        let reply = self
+            .call(group, node, api::GROUP_CHANNEL, body, SHORT)
+            .await?;
+        Some(Answer::from_bytes(&reply))
     }
 
     /// Asks one controller, once; `None`: no answer in time.

@@ -1,7 +1,7 @@
 //! What groups say to each other and to the controllers: the messages that a state sends, and the
 //! commands that they lead to where they arrive.
 
-use super::group::{OrderId, StateId, all};
+use super::group::{StateId, all};
 use super::message::{Msg, MsgId, NetId};
 use super::model::{Core, Model};
 use super::scenario::{id, info, place};
@@ -28,33 +28,13 @@ fn party(group: usize) -> Party {
 }
 
 impl Model {
-    /// The new owner tells the old one.
-    pub fn notice(&mut self, group: usize, before: StateId, order: OrderId) -> Option<Ask> {
-        let command = self.groups.command(order);
-        let what = plan::notice(command)?;
-        let Command::Install { shard, num, .. } = command else {
-            return None;
-        };
-        let arriving = &self.groups.facts(before).agenda.arriving;
-        let from = arriving.iter().find(|a| a.shard == *shard)?.from;
-        Some(Ask {
-            from: party(group),
-            to: party(place(from)),
-            num: *num,
-            what,
-        })
-    }
-
     /// What is under way behind `net`. All that the movers could send in this state is sent, and
     /// every question is answered in every state in which it could arrive: more messages than
     /// there need be, none of which need be delivered.
-    pub fn send(&mut self, core: &Core, net: NetId, notice: Option<Ask>) -> Result<NetId, String> {
+    pub fn send(&mut self, core: &Core, net: NetId) -> Result<NetId, String> {
         let old = self.messages.members(net);
         let mut new: Vec<MsgId> = Vec::new();
         let mut work: Vec<Rc<[MsgId]>> = Vec::new();
-        if let Some(notice) = notice {
-            work.push(Rc::new([self.messages.id(Msg::Ask(notice))?]));
-        }
         for group in all() {
             if !self.up(core, group) {
                 continue;
@@ -119,10 +99,8 @@ impl Model {
                 let answer = Answer::Installed(self.groups.ask(state, &query)?);
                 (asks, plan::answered(&ask.what, ask.num, answer))
             }
-            What::Arrived { .. } => {
-                let leaving = self.groups.ask(state, &query)?;
-                (asked, plan::releases(leaving, ask.num))
-            }
+            // Nobody sends it here: the old owner asks, as it does by itself.
+            What::Arrived { .. } => return Ok(Vec::new()),
             What::Pull { shard, .. } => {
                 let pulled: Pulled = self.groups.ask(state, &query)?;
                 match plan::pulled(pulled, *shard, ask.num) {

@@ -155,13 +155,13 @@ impl Model {
             acked: [0; SHARDS],
         };
         model.reports(&mut core)?;
-        let net = model.send(&core, 0, None)?;
+        let net = model.send(&core, 0)?;
         Ok((model, State { core, net }))
     }
 
     /// What can happen when all that was under way is lost, and nothing is ever late again.
     pub fn forgetful(&mut self, core: &Core, out: &mut Vec<Step>) -> Result<(), String> {
-        let net = self.send(core, 0, None)?;
+        let net = self.send(core, 0)?;
         self.next(&State { core: *core, net }, Network::Forgets, out);
         Ok(())
     }
@@ -237,7 +237,6 @@ impl Model {
         network: Network,
     ) -> Result<Option<State>, String> {
         let mut core = state.core;
-        let mut notice = None;
         match action {
             Action::Apply(group, order) => {
                 let group = usize::from(group);
@@ -251,7 +250,6 @@ impl Model {
                     return Ok(None);
                 }
                 core.groups[group] = applied.next;
-                notice = self.notice(group, before, order);
             }
             Action::Report(msg) => {
                 if let Msg::Report {
@@ -286,8 +284,8 @@ impl Model {
         }
         self.reports(&mut core)?;
         let net = match network {
-            Network::Keeps => self.send(&core, state.net, notice)?,
-            Network::Forgets => self.send(&core, 0, None)?,
+            Network::Keeps => self.send(&core, state.net)?,
+            Network::Forgets => self.send(&core, 0)?,
         };
         Ok(Some(State { core, net }))
     }
