@@ -158,7 +158,7 @@ impl<M: Machine> Replica<M> {
             )),
             None => lock(&shared.hindrance)
                 .clone()
-                .or_else(|| refused(&shared.refusals)),
+                .or_else(|| refused(&shared.refusals, shared.options.peers.len())),
         };
         ReplicaStatus {
             group: shared.options.group,
@@ -326,11 +326,13 @@ impl<M: Machine> Replica<M> {
     }
 }
 
-/// What the peers say that refuse this start.
-fn refused(refusals: &Mutex<BTreeMap<NodeId, String>>) -> Option<String> {
+/// What the peers say that refuse this start, when so few others are left that it can never be one of a
+/// majority.
+fn refused(refusals: &Mutex<BTreeMap<NodeId, String>>, members: usize) -> Option<String> {
     let refusals = lock(refusals);
+    let left = members.saturating_sub(refusals.len());
     let said: Vec<&str> = refusals.values().map(String::as_str).collect();
-    (!said.is_empty()).then(|| format!("it is not heard: {}", said.join("; ")))
+    (left <= members / 2).then(|| format!("it is not heard: {}", said.join("; ")))
 }
 
 #[cfg(test)]

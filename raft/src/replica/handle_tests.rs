@@ -316,3 +316,17 @@ fn a_command_without_room_is_busy_at_its_deadline() {
         );
     });
 }
+
+/// One peer that refuses a start leaves it a majority of three.
+#[test]
+fn a_start_is_not_heard_when_no_majority_is_left_for_it() {
+    let heard = |refusing: &[u64], members| {
+        let said = refusing.iter().map(|node| (*node, format!("by {node}")));
+        refused(&Mutex::new(said.collect()), members)
+    };
+    assert_eq!(heard(&[], 1), None);
+    assert_eq!(heard(&[2], 3), None);
+    assert_eq!(heard(&[2, 3], 5), None);
+    assert_eq!(heard(&[2, 3], 3).unwrap(), "it is not heard: by 2; by 3");
+    assert!(heard(&[1, 2, 4], 5).is_some() && heard(&[2], 2).is_some());
+}

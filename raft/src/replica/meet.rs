@@ -261,6 +261,11 @@ pub(super) fn announce(shared: &Arc<Shared>) -> Vec<JoinHandle<()>> {
                         sleep(STILL).await;
                     }
                     Err(NotMet { why, refused }) => {
+                        // Who cannot be reached says nothing, of this start either.
+                        if !refused {
+                            lock(&shared.refusals).remove(&node);
+                            attempts = 0;
+                        }
                         attempts += 1;
                         // The first answer may be that it is about to be recorded.
                         if refused && attempts > PATIENCE {

@@ -70,6 +70,8 @@ pub struct Options {
     pub stall_ppm: u64,
     /// Of 100 un-synced sectors behind the synced end so many hold garbage after a power failure.
     pub garbage_percent: u64,
+    /// KiB of each disk, of which files take what was written of them; 0: without end.
+    pub disk_kib: u64,
     /// In the liveness phase only a quorum of each group is healed; the rest stays broken for ever.
     pub core_only: bool,
     /// How it is broken.
@@ -141,6 +143,7 @@ impl Default for Options {
             disk_us: (100, 4000),
             stall_ppm: 0,
             garbage_percent: 5,
+            disk_kib: 0,
             core_only: false,
             broken: Broken::Down,
             broken_leader: false,

@@ -75,6 +75,11 @@ pub(super) fn draw(draw: &mut Draw) -> Options {
         disk_us: draw.of(&[(100, 4000), (50, 500), (1000, 20_000)]),
         stall_ppm: draw.of(&[0, 0, 0, 2000, 20_000]),
         garbage_percent: draw.of(&[0, 5, 50]),
+        // Of what a cluster with small values has at a time, a few times over.
+        disk_kib: match padding {
+            ..=500 => draw.of(&[0, 0, 3 << 10, 6 << 10]),
+            _ => 0,
+        },
         core_only: draw.chance(25),
         broken: draw.of(&[
             Broken::Down,

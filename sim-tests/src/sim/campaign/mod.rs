@@ -256,6 +256,11 @@ fn disk_options(plan: &Plan) -> SimDiskOptions {
         stall: options.stall_ppm as f64 / 1e6,
         garbage: options.garbage_percent as f64 / 100.0,
         keep_stale: options.families.iter().any(|f| f == "damage"),
+        sparse: options.disk_kib > 0,
+        capacity: match options.disk_kib {
+            0 => u64::MAX,
+            kib => kib << 10,
+        },
         ..SimDiskOptions::default()
     }
 }
@@ -264,6 +269,7 @@ fn cluster_options(plan: &Plan) -> KvOptions {
     let options = &plan.options;
     let (limits, append_bytes, padding) =
         (options.small_limits, options.append_bytes, options.padding);
+    let disk = options.disk_kib << 10;
     KvOptions {
         ctrlers: options.ctrlers,
         groups: options.groups,
@@ -278,6 +284,10 @@ fn cluster_options(plan: &Plan) -> KvOptions {
                 replica.keep_log_bytes = 1 << 10;
                 replica.flush_log_bytes = 3 << 10;
                 replica.store.chunk_bytes = (padding / 4).max(512);
+            }
+            if disk > 0 {
+                replica.log.reserve_bytes = disk / 2;
+                replica.store.reserve_bytes = disk / 8;
             }
             replica.max_append_bytes = append_bytes;
         }),

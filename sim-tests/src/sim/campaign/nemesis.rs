@@ -229,9 +229,10 @@ impl Nemesis {
             | Fault::LostFile { .. } => self.spoil(band, fault, &hit, long).await,
             Fault::DiskError { op, nth, .. } => self.disk_error(band, &hit, *op, *nth, long).await,
             Fault::DiskFull { left, .. } => {
+                let whole = super::disk_options(&self.plan).capacity;
                 let full = |disk: &SimDisk, on: bool| {
                     let mut options = disk.options();
-                    options.capacity = if on { disk.used() + left } else { u64::MAX };
+                    options.capacity = if on { disk.used() + left } else { whole };
                     disk.set_options(options);
                 };
                 self.works(band, self.any_up(&hit));
