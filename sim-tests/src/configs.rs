@@ -32,58 +32,54 @@ pub fn fewest_moves(before: &Config, after: &Config) -> usize {
     orphans + over - extra.min(held.iter().filter(|h| **h > floor).count())
 }
 
-/// Judges a whole history, numbered without a gap.
-///
-/// # Panics
-/// When a configuration is not balanced within one shard, moved more shards than it had to, moved
-/// a pinned one, or forgot who holds a shard.
-pub fn check_history(configs: &[Config]) {
-    for pair in configs.windows(2) {
-        check_step(&pair[0], &pair[1]);
-    }
+/// Judges a whole history, numbered without a gap. Errors: a configuration is not balanced within one
+/// shard, moved more shards than it had to, moved a pinned one, or forgot who holds a shard.
+pub fn check_history(configs: &[Config]) -> Result<(), String> {
+    let steps = configs.windows(2);
+    steps.into_iter().try_for_each(|pair| {
+        let (before, after) = (&pair[0], &pair[1]);
+        check_step(before, after).map_err(|why| format!("{why}: {before:?}\n-> {after:?}"))
+    })
 }
 
-fn check_step(before: &Config, after: &Config) {
-    let what = format!("{before:?}\n-> {after:?}");
-    assert_eq!(after.num, before.num + 1, "{what}");
-    assert_eq!(after.shards.len(), before.shards.len(), "{what}");
-    let moved: Vec<usize> = (0..after.shards.len())
-        .filter(|s| before.shards[*s] != after.shards[*s])
-        .collect();
+fn check_step(before: &Config, after: &Config) -> Result<(), String> {
+    let demand = |holds: bool, what: &str| match holds {
+        true => Ok(()),
+        false => Err(what.to_owned()),
+    };
+    demand(after.num == before.num + 1, "a number is left out")?;
+    let shards = after.shards.len();
+    demand(shards == before.shards.len(), "another number of shards")?;
+    let moved = (0..shards).filter(|s| before.shards[*s] != after.shards[*s]);
+    let moved = moved.count();
     for (shard, owner) in after.shards.iter().enumerate() {
         let holder = owner.or(before.holders[shard]);
-        assert_eq!(
-            after.holders[shard], holder,
-            "holder of shard {shard}: {what}"
-        );
-        assert!(
-            owner.is_none_or(|g| after.groups.contains_key(&g)),
-            "{what}"
-        );
-        assert_eq!(owner.is_none(), after.groups.is_empty(), "{what}");
+        demand(after.holders[shard] == holder, "a holder is forgotten")?;
+        let member = owner.is_none_or(|g| after.groups.contains_key(&g));
+        demand(member, "an owner is no member")?;
+        let none = after.groups.is_empty();
+        demand(owner.is_none() == none, "a shard belongs to nobody")?;
     }
     let unpinned = before.pins.difference(&after.pins).next().is_some();
     if before.groups.keys().eq(after.groups.keys()) {
-        assert!(
-            unpinned || moved.len() <= 1,
-            "a Move moves one shard: {what}"
-        );
-        return;
+        return demand(unpinned || moved <= 1, "a Move moves one shard");
     }
     for pin in &before.pins {
         let owner = before.shards[*pin as usize];
         if owner.is_some_and(|g| after.groups.contains_key(&g)) {
-            assert_eq!(
-                after.shards[*pin as usize], owner,
-                "pin {pin} moved: {what}"
-            );
-            assert!(after.pins.contains(pin), "pin {pin} was forgotten: {what}");
+            demand(after.shards[*pin as usize] == owner, "a pinned shard moved")?;
+            demand(after.pins.contains(pin), "a pin is forgotten")?;
         }
     }
     if before.pins.is_empty() {
         let loads = loads(after);
         let spread = loads.values().max().unwrap_or(&0) - loads.values().min().unwrap_or(&0);
-        assert!(spread <= 1, "not balanced: {loads:?}: {what}");
-        assert_eq!(moved.len(), fewest_moves(before, after), "moves: {what}");
+        demand(spread <= 1, &format!("not balanced: {loads:?}"))?;
+        let fewest = fewest_moves(before, after);
+        demand(
+            moved == fewest,
+            &format!("{moved} moves, {fewest} would do"),
+        )?;
     }
+    Ok(())
 }

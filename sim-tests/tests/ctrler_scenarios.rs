@@ -45,7 +45,7 @@ async fn history(client: &ctrler::client::Client) -> Vec<Config> {
         );
     }
     assert_eq!(configs.last(), Some(&latest));
-    check_history(&configs);
+    check_history(&configs).expect("each follows from the one before");
     configs
 }
 

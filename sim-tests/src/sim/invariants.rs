@@ -24,6 +24,7 @@
 //! | I20 | no panic, bounded sizes | any panic ends a run; `bounds`, once a second and at every flush |
 //! | I21 | what no fault touches keeps serving | the campaign ([`super::campaign::work::untouched`]), during faults |
 //! | I22 | the same seed, the same trace | [`trace::digest`] of two runs |
+//! | I28 | a configuration is balanced and moves no more than it must | the campaign, of all that were made ([`crate::configs`]) |
 //!
 //! Every message begins with the invariant's name.
 

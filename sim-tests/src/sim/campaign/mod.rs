@@ -17,6 +17,7 @@ use super::trace;
 use super::workload::Book;
 use crate::campaign::plan::{Broken, Plan};
 use crate::campaign::record::{Band, Operation, Point, Record, Server, Summary, Violation};
+use crate::configs;
 use crate::history::{Call, History, clip_bytes, short};
 use ctrler::config::{GroupId, ShardId};
 use machines::Machines;
@@ -158,6 +159,7 @@ async fn body(plan: Arc<Plan>, told: Told, whole: bool) {
             sleep(Duration::from_secs(12)).await;
             ensure_joined(&machines.cluster).await;
             liveness::quiet(&machines, &plan.options, &book).await;
+            configurations(&machines.cluster).await;
         };
         desk.spawn(quiet)
             .await
@@ -230,6 +232,25 @@ fn heal(machines: &Machines, plan: &Plan) -> Option<Band> {
         effective: true,
     };
     (!broken.is_empty()).then_some(band)
+}
+
+/// I28, of all configurations that were made.
+///
+/// # Panics
+/// When one is not what the one before and a change of it make; the message says how.
+async fn configurations(cluster: &KvCluster) {
+    let controller = cluster.controller();
+    let newest = controller.query(None, LONG).await;
+    let newest = newest.expect("I17: the controllers answer when it is quiet");
+    let mut all = Vec::new();
+    for num in 0..newest.num {
+        let config = controller.query(Some(num), LONG).await;
+        all.push(config.expect("I28: every configuration is kept"));
+    }
+    all.push(newest);
+    if let Err(why) = configs::check_history(&all) {
+        panic!("I28: {why}");
+    }
 }
 
 /// Somebody must own the shards, or nothing can be asked.
