@@ -1,6 +1,6 @@
 //! Which tests are run against a mutant, in which order.
 
-use super::tree::{self, Target};
+use super::tree::{self, LIB, LIB_REAL, Target};
 use crate::mutants::Mutant;
 use std::path::Path;
 
@@ -40,7 +40,10 @@ pub(super) fn named(mutant: &Mutant) -> Vec<Stage> {
     parsed
         .map(|(package, of, name)| Stage {
             name: "named",
-            targets: vec![target(package, of)],
+            targets: match of == LIB {
+                true => vec![target(package, LIB), target(package, LIB_REAL)],
+                false => vec![target(package, of)],
+            },
             tests: vec![name.into()],
             seeds: 1..=if package == "sim-tests" {
                 NAMED_SEEDS
@@ -104,14 +107,14 @@ pub(super) fn models(root: &Path, mutant: &Mutant) -> Result<Vec<Stage>, String>
         };
         let mut targets = all(package)?;
         if matches!(of, Crate::Replica | Crate::World) {
-            targets.push(target(package, "lib"));
+            targets.extend([target(package, LIB), target(package, LIB_REAL)]);
         }
         stages.push(targets);
         match of {
             Crate::Protocol => stages.push(vec![target("sim-tests", "explore_raft")]),
             Crate::Kv => stages.push(vec![target("sim-tests", "explore_shards")]),
             // What it serves.
-            Crate::World => stages.push([all("raft")?, vec![target("raft", "lib")]].concat()),
+            Crate::World => stages.push([all("raft")?, vec![target("raft", LIB)]].concat()),
             Crate::Replica | Crate::Controller => {}
         }
     }

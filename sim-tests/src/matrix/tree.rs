@@ -16,8 +16,12 @@ const COPIED: &[&str] = &[
     "sim-tests",
 ];
 
-/// A test executable's package and target (`lib` for unit tests).
+/// A test executable's package and target ([`LIB`] or [`LIB_REAL`] for unit tests).
 pub(super) type Target = (String, String);
+/// Unit tests in the simulated world.
+pub(super) const LIB: &str = "lib";
+/// The same in the real one: of what the simulated one has not, as tokio's budgets.
+pub(super) const LIB_REAL: &str = "lib-real";
 
 /// A copy of the tree, beside target directories of its own. Cargo's incremental builds live from one
 /// mutant, and one run, to the next.
@@ -90,7 +94,8 @@ impl Copy {
     fn build_for(&self, targets: &[Target], simulated: bool) -> Result<Vec<Executable>, String> {
         // Always the same selection of packages, so that they are built with the same features.
         let packages = runner::PACKAGES.iter().chain(&["raft-protocol"]);
-        let integration = targets.iter().filter(|t| t.1 != "lib");
+        let is_lib = |t: &Target| t.1 == LIB || t.1 == LIB_REAL;
+        let integration = targets.iter().filter(|t| !is_lib(t));
         let target = if simulated { "target" } else { "target-real" };
         let what = Build {
             root: self.root(),
@@ -99,9 +104,13 @@ impl Copy {
             release: self.release,
             packages: packages.map(|p| p.to_string()).collect(),
             tests: Some(integration.map(|t| t.1.clone()).collect()),
-            lib: targets.iter().any(|t| t.1 == "lib"),
+            lib: targets.iter().any(is_lib),
         };
-        let built = runner::build(&what)?.into_iter();
+        let mut built = runner::build(&what)?;
+        for executable in built.iter_mut().filter(|e| e.lib && !simulated) {
+            (executable.lib, executable.target) = (false, LIB_REAL.into());
+        }
+        let built = built.into_iter();
         let all: Vec<Executable> = built.filter(|e| targets.contains(&target_of(e))).collect();
         match targets
             .iter()
@@ -131,6 +140,9 @@ pub(super) fn tests(root: &Path, package: &str) -> Result<Vec<String>, String> {
 /// Whether a target's tests, or some of them, are of the real world: explorers, sockets that fill.
 fn is_real(root: &Path, target: &Target) -> bool {
     let (package, name) = target;
+    if name == LIB_REAL {
+        return true;
+    }
     let tests = root.join(directory(package)).join("tests");
     let mut texts = vec![tests.join(format!("{name}.rs"))];
     if let Ok(entries) = std::fs::read_dir(tests.join(name)) {
@@ -152,7 +164,7 @@ fn directory(package: &str) -> &str {
 
 pub(super) fn target_of(executable: &Executable) -> Target {
     let target = if executable.lib {
-        "lib"
+        LIB
     } else {
         &executable.target
     };
