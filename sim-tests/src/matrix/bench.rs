@@ -143,6 +143,25 @@ impl Alone {
         })
     }
 
+    /// Has the compiler look at a mutant, without building anything. Errors: it does not compile.
+    pub fn check(&self, mutant: &Mutant) -> Result<(), String> {
+        self.put(&mut lock(&self.state), mutant)?;
+        self.copy.check()
+    }
+
+    /// Makes a mutant the present one.
+    fn put(&self, state: &mut State, mutant: &Mutant) -> Result<(), String> {
+        if state.present == Some(mutant.id) {
+            return Ok(());
+        }
+        let source = &self.copy.source;
+        let files = mutant.apply(|file| std::fs::read_to_string(source.join(file)))?;
+        let texts = files.iter().map(|(file, text)| (*file, text.as_str()));
+        self.copy.bring_up(texts)?;
+        state.present = Some(mutant.id);
+        Ok(())
+    }
+
     fn keep(&self, state: &mut State, target: &Target) -> Result<(), String> {
         self.copy.bring_up([])?;
         state.present = None;
@@ -177,13 +196,7 @@ impl Bench for Alone {
 
     fn mutated(&self, mutant: &Mutant, targets: &[Target]) -> Result<Vec<Subject>, String> {
         let mut state = lock(&self.state);
-        if state.present != Some(mutant.id) {
-            let source = &self.copy.source;
-            let files = mutant.apply(|file| std::fs::read_to_string(source.join(file)))?;
-            let texts = files.iter().map(|(file, text)| (*file, text.as_str()));
-            self.copy.bring_up(texts)?;
-            state.present = Some(mutant.id);
-        }
+        self.put(&mut state, mutant)?;
         let executables = self.copy.build(targets)?.into_iter();
         let subject = |executable| Subject {
             executable,

@@ -40,7 +40,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
                 "            Query::Agenda => encode(&self.agenda()),",
                 "            Query::Seen { shard, session, seq } => {
                 let mut key = match self.shards.get(&shard) {
-                    Some(here) => keys::sessions(shard, here.row.incarnation),
+                    Some(here) => super::keys::sessions(shard, here.row.incarnation),
                     None => return Ok(Bytes::new()),
                 };
                 key.push(b'R');
