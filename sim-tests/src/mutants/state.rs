@@ -57,7 +57,10 @@ pub(super) const MUTANTS: &[Mutant] = &[
                     (spool.stamp.index, spool.stamp.term) = (late.index, late.term);
                     spool.stamp.time_ms = late.time_ms;",
         )],
-        tests: &["sim-tests/raft_scenarios::churn::churn_with_snapshots"],
+        tests: &[
+            "sim-tests/raft_scenarios::churn::churn_with_snapshots",
+            "sim-tests/raft_scenarios::compaction::no_more_is_applied",
+        ],
     },
     Mutant {
         id: "S07",
