@@ -151,8 +151,8 @@ pub(super) fn note(shared: &Shared, free: u64) {
                 group = site.group,
                 node = site.node,
                 "the disk of {path} runs short: {free} bytes are free, and {reserve} are meant to stay free; \
-                 the server goes on with a short log and makes no copies of its state, and below {} it \
-                 refuses what makes the state grow: give it room",
+                 the server goes on with a short log, and below {} it refuses what makes the state grow: \
+                 give it room",
                 shared.options.store.reserve_bytes
             );
         }

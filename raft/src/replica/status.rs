@@ -35,6 +35,6 @@ pub struct ReplicaStatus {
     pub matched: Vec<(NodeId, Index)>,
     /// Bytes that were free on its disk lately; `u64::MAX` while that is not known.
     pub free_bytes: u64,
-    /// That is less than is meant to stay free: its log is short, and it makes no copies of its state.
+    /// That is less than is meant to stay free: its log is short, and it flushes early.
     pub disk_short: bool,
 }
