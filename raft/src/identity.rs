@@ -235,7 +235,13 @@ pub fn open(disk: &Disk, group: u64, node: u64) -> Result<(Identity, DirLock), I
 /// Removes what an earlier life left, before anything is written: on a full disk it may be that which
 /// fills it.
 fn clear(disk: &Disk) -> io::Result<()> {
-    for leftover in crate::store::leftovers(disk)? {
+    let leftovers = crate::store::leftovers(disk)?;
+    if !leftovers.is_empty() {
+        // A killed process may have renamed CURRENT and not synced that: until it is, what the name
+        // meant before is needed.
+        disk.sync_dir("")?;
+    }
+    for leftover in leftovers {
         world::mark!("start: an old state file is removed");
         disk.remove(&leftover)?;
     }

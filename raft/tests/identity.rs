@@ -276,3 +276,54 @@ fn an_unfinished_state_file_is_removed_before_anything_is_written() {
         }
     });
 }
+
+/// Killed between the rename of CURRENT and the sync of it, and then the power fails in the next start:
+/// whichever of the two CURRENT names afterwards is there.
+#[test]
+fn what_current_may_still_name_is_not_removed() {
+    block_on_test(async {
+        let name = |bytes: &[u8]| format!("state-{}.redb", bytes[1]);
+        let (mut before, mut after) = (0, 0);
+        for seed in 0..40 {
+            let disk = disk(seed);
+            drop(identity::open(&disk.disk(), 1, 2).expect("opens"));
+            for number in [1u64, 2] {
+                let mounted = disk.disk();
+                let file = format!("state-{number}.redb");
+                let file = mounted.open(&file, Open::Create).expect("made");
+                file.sync_data().expect("synced");
+                mounted.sync_dir("").expect("synced");
+                // Format 1 of CURRENT: generation and index, and the CRC-32 of them.
+                let body = [0, number as u8, number as u8];
+                let bytes = [&body[..], &crc32fast::hash(&body).to_le_bytes()].concat();
+                let file = mounted.open("CURRENT.tmp", Open::Create).expect("made");
+                file.write_all_at(&bytes, 0).expect("written");
+                file.sync_data().expect("synced");
+                mounted.rename("CURRENT.tmp", "CURRENT").expect("renamed");
+                if number == 1 {
+                    mounted.sync_dir("").expect("synced");
+                }
+            }
+            disk.process_kill();
+            for nth in 1..6 {
+                let image = disk.image();
+                disk.crash_at(nth);
+                let _ = identity::open(&disk.disk(), 1, 2);
+                disk.power_fail();
+                let current = disk.disk().read("CURRENT", 100).expect("one of the two");
+                let files = disk.files();
+                let is_there = files.iter().any(|(file, _)| *file == name(&current));
+                assert!(is_there, "seed {seed}, {nth}: {current:?} {files:?}");
+                match current[1] {
+                    1 => before += 1,
+                    _ => after += 1,
+                }
+                disk.restore(&image);
+            }
+        }
+        assert!(
+            before > 0 && after > 0,
+            "both were tried: {before}, {after}"
+        );
+    });
+}

@@ -56,6 +56,14 @@ fn way(passing: &Passing<'_>) -> (Option<GroupId>, Option<GroupId>) {
     (passing.from.group, passing.to.group)
 }
 
+/// An answer of the first group that carries rows to the second.
+fn carries_rows(passing: &Passing<'_>) -> bool {
+    passing.kind == Kind::Reply
+        && passing.channel == GROUP_CHANNEL
+        && passing.size > ROWS
+        && way(passing) == (Some(1), Some(2))
+}
+
 /// The answers that carry the rows are lost three times. The old owner must still have them: it
 /// deletes nothing because it was sent.
 #[madsim::test]
@@ -64,11 +72,7 @@ async fn rows_that_are_lost_on_the_way_are_sent_again() {
     let lost = Arc::new(AtomicU64::new(0));
     let count = lost.clone();
     set_judge(Some(Box::new(move |passing| {
-        let rows = passing.kind == Kind::Reply
-            && passing.channel == GROUP_CHANNEL
-            && passing.size > ROWS
-            && way(passing) == (Some(1), Some(2));
-        match rows && count.fetch_add(1, Relaxed) < 3 {
+        match carries_rows(passing) && count.fetch_add(1, Relaxed) < 3 {
             true => Verdict::Reset,
             false => Verdict::Pass,
         }
@@ -152,11 +156,7 @@ async fn what_anybody_may_say_deletes_nothing() {
     let (frozen, hold) = (Arc::new(AtomicBool::new(false)), withheld.clone());
     let asked = frozen.clone();
     set_judge(Some(Box::new(move |passing| {
-        let rows = passing.kind == Kind::Reply
-            && passing.channel == GROUP_CHANNEL
-            && passing.size > ROWS
-            && way(passing) == (Some(1), Some(2));
-        if !rows || !hold.load(Relaxed) {
+        if !carries_rows(passing) || !hold.load(Relaxed) {
             return Verdict::Pass;
         }
         asked.store(true, Relaxed);

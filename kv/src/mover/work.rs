@@ -252,10 +252,10 @@ impl Work {
                 }
                 Ok::<Ack, String>(ack)
             });
-            let fetched = match next {
-                Some(_) if let Err(full) = self.has_room(shard) => Some(Err(full)),
-                Some(next) => Some(self.fetch(shard, num, from, next).await),
-                None => None,
+            let fetched = match (next, self.has_room(shard)) {
+                (None, _) => None,
+                (Some(_), Err(full)) => Some(Err(full)),
+                (Some(next), Ok(())) => Some(self.fetch(shard, num, from, next).await),
             };
             match installing.await.map_err(|error| error.to_string())?? {
                 Ack::Done => {}

@@ -277,10 +277,11 @@ pub(super) struct Filling {
 }
 
 impl Filling {
-    /// Begins one that leaves `reserve` bytes on the disk.
-    pub(super) fn create(place: Place, reserve: u64) -> Result<Filling, StoreError> {
+    /// Begins one that leaves `reserve` bytes on the disk, unless that is in vain: it is to hold at least
+    /// `expected` bytes.
+    pub(super) fn create(place: Place, reserve: u64, expected: u64) -> Result<Filling, StoreError> {
         place.remove();
-        leave_room(&place.disk, &place.path(), reserve)?;
+        leave_room(&place.disk, &place.path(), reserve.saturating_add(expected))?;
         // A disk without room is asked again and again, each time for another generation.
         let opened = place.open(FILL_CACHE);
         let generation = opened.inspect_err(|_| place.remove())?;

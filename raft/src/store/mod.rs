@@ -155,7 +155,7 @@ fn leave_room(disk: &Disk, path: &Path, reserve: u64) -> Result<(), StoreError> 
     if free >= reserve {
         return Ok(());
     }
-    let why = format!("{free} bytes are free, and {reserve} are kept for the log");
+    let why = format!("{free} bytes are free, and {reserve} are needed or kept for the log");
     Err(io(std::io::Error::new(
         std::io::ErrorKind::StorageFull,
         why,

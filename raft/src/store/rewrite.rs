@@ -50,7 +50,7 @@ fn copy(
     cancel: &AtomicBool,
 ) -> Result<Option<Base>, StoreError> {
     let (stamp, expected) = base.stamp()?;
-    let mut filling = Filling::create(place, reserve)?;
+    let mut filling = Filling::create(place, reserve, expected.bytes)?;
     for row in base.range(&[], &[])? {
         let (key, value) = row?;
         filling.add(key, value)?;

@@ -105,7 +105,7 @@ pub(super) fn spool(
     let name = format!("{PREFIX}{id:032x}");
     let path = disk.path(&name);
     let io = |e| StoreError::from_io(&path, e);
-    leave_room(&disk, &path, reserve)?;
+    leave_room(&disk, &path, reserve.saturating_add(expected.bytes))?;
     let file = disk.open(&name, Open::CreateNew).map_err(io)?;
     let chunk_bytes = chunk_bytes.max(HEADER + 1);
     // From here on the file goes with the value, also on an error.
@@ -185,7 +185,7 @@ impl Install {
         (reserve, cache_bytes): (u64, usize),
         token: Arc<()>,
     ) -> Result<Install, StoreError> {
-        let filling = Filling::create(place, reserve)?;
+        let filling = Filling::create(place, reserve, 0)?;
         Ok(Install {
             stamp,
             filling,

@@ -229,8 +229,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
         seen: "a disk that the copy of a state fills",
         edits: &[edit(
             "raft/src/identity.rs",
-            "for leftover in crate::store::leftovers(disk)? {",
-            "for leftover in Vec::<String>::new() {",
+            "let leftovers = crate::store::leftovers(disk)?;",
+            "let leftovers = Vec::<String>::new();",
         )],
         tests: &["raft/identity::an_unfinished_state_file"],
     },
@@ -245,5 +245,20 @@ pub(super) const MUTANTS: &[Mutant] = &[
             "    let full = shared.own_full_disk().filter(|_| count > 1 << 20);",
         )],
         tests: &["sim-tests/kv_disks::a_follower"],
+    },
+    Mutant {
+        id: "X82",
+        star: true,
+        what: "old state files are removed before it is durable which one is current",
+        seen: "a killed process renamed CURRENT, and the power fails in the next start",
+        edits: &[edit(
+            "raft/src/identity.rs",
+            "        disk.sync_dir(\"\")?;
+    }
+    for leftover in leftovers {",
+            "    }
+    for leftover in leftovers {",
+        )],
+        tests: &["raft/identity::what_current_may"],
     },
 ];
