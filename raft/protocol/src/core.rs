@@ -25,6 +25,8 @@ pub struct Settings {
     pub max_inflight_bytes: usize,
     /// Bytes of uncommitted proposals above which a leader answers `Busy`.
     pub max_uncommitted_bytes: usize,
+    /// Bytes of the log that stay in memory when [`Input::Evict`] lets go of it.
+    pub cache_bytes: usize,
     /// Fill `Output::reasons`.
     pub explain: bool,
 }
@@ -74,8 +76,12 @@ pub struct Status {
     pub commit: Index,
     /// The log's base.
     pub base_index: Index,
+    /// Entries through here are not in memory; at least the base.
+    pub evicted_index: Index,
     /// Bytes of the entries held in memory.
     pub log_bytes: usize,
+    /// Bytes of the entries behind the base that are on disk alone.
+    pub on_disk_bytes: usize,
     /// Set while abstaining after damage.
     pub abstain: Option<Abstain>,
     /// Per follower, when leading: (node, match index).
@@ -169,6 +175,8 @@ impl Core {
             Input::Read(id) => self.read(id),
             Input::Persisted(number) => self.on_persisted(number),
             Input::Compact(index) => self.compact(index),
+            Input::Evict(index) => self.evict(index),
+            Input::Fetched { to, entries } => self.fetched(to, entries),
             Input::SnapshotSent { to, installed } => self.snapshot_sent(to, installed),
             Input::SnapshotOffered { from, term, meta } => self.snapshot_offered(from, term, &meta),
             Input::SnapshotReady(meta) => self.snapshot_ready(meta),
@@ -307,6 +315,17 @@ impl Core {
         self.log.slice(from, through, max_bytes)
     }
 
+    /// The term at an index; `None` below the log's base and behind its end.
+    pub fn term_at(&self, index: Index) -> Option<Term> {
+        self.log.term(index)
+    }
+
+    /// The least index at or below `through` behind which the log through `through` has at most `keep`
+    /// bytes; what is not in memory is counted in steps of some 32 KiB.
+    pub fn within(&self, through: Index, keep: usize) -> Index {
+        self.log.within(through, keep)
+    }
+
     /// Bytes of the log in memory that are committed: applying and flushing frees them. The rest is
     /// freed by committing it, for which more may have to be received.
     pub fn committed_bytes(&self) -> usize {
@@ -325,7 +344,9 @@ impl Core {
             synced_index: self.log.synced(),
             commit: self.commit,
             base_index: self.log.base().index,
+            evicted_index: self.log.evicted(),
             log_bytes: self.log.bytes(),
+            on_disk_bytes: self.log.on_disk_bytes(),
             abstain: self.hard.abstain,
             matched: self.lead.as_ref().map_or_else(Vec::new, Lead::matched),
         }

@@ -37,6 +37,18 @@ pub enum Input {
     /// The state machine's durable state covers the log through this index; the core may
     /// forget entries up to it. Ignored above what is applied or below the current base.
     Compact(Index),
+    /// The driver has no more use for the entries through this index, which it was told to apply: they
+    /// may leave the memory, all but the newest [`crate::Settings::cache_bytes`] of the log. For a
+    /// follower that needs them the driver is asked: [`Output::fetches`].
+    Evict(Index),
+    /// The answer to a [`Fetch`].
+    Fetched {
+        /// The follower it was for.
+        to: NodeId,
+        /// Consecutive, from the first one asked for; none when they are not to be had any more, and
+        /// then the follower is sent a snapshot.
+        entries: Vec<Entry>,
+    },
     /// The driver could not send, or has delivered, a snapshot to a follower.
     SnapshotSent {
         /// The follower.
@@ -77,6 +89,20 @@ pub struct Write {
     pub reset: Option<SnapshotMeta>,
     /// Consecutive entries; they replace everything at and behind the first one's index.
     pub entries: Vec<Entry>,
+}
+
+/// Entries for a follower that are on disk alone. Each is answered by one [`Input::Fetched`].
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Fetch {
+    /// The follower.
+    pub to: NodeId,
+    /// The first one is behind this index.
+    pub after: Index,
+    /// The terms of the entries asked for: each with the last index that it reaches to. Of two entries
+    /// in one place on the disk the one of this term counts; none is asked for behind the last.
+    pub terms: Vec<(Index, Term)>,
+    /// At most this many bytes, but at least one entry.
+    pub max_bytes: usize,
 }
 
 /// The answer to [`Input::Propose`].
@@ -145,6 +171,8 @@ pub struct Output {
     /// Followers that need a snapshot and have no transfer under way; the driver starts one
     /// and reports [`Input::SnapshotSent`].
     pub snapshots: Vec<NodeId>,
+    /// Entries to be read from the disk; at most one of these per follower is open.
+    pub fetches: Vec<Fetch>,
     /// Answer to [`Input::SnapshotOffered`]: true when the chunks are wanted.
     pub snapshot_accepted: Option<bool>,
     /// Set when role, term or leader changed.

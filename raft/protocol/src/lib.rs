@@ -24,6 +24,7 @@ mod invariants;
 mod lead;
 mod log;
 mod message;
+mod on_disk;
 mod progress;
 mod reads;
 mod replication;
@@ -33,7 +34,7 @@ mod writes;
 
 pub use crate::core::{Core, Settings, Start, Status};
 pub use input::{
-    Input, Output, Proposed, ReadOutcome, ReadRefusal, RoleChange, SnapshotMeta, Write,
+    Fetch, Input, Output, Proposed, ReadOutcome, ReadRefusal, RoleChange, SnapshotMeta, Write,
 };
 pub use invariants::{Facts, check_transition};
 pub use message::{AppendVerdict, Envelope, HeartbeatVerdict, Message};

@@ -1,10 +1,12 @@
-//! The log in memory: what lies behind the base, and through where it is synced.
+//! The log behind the base: its newest entries, the terms of those that are on disk alone, and
+//! through where it is synced.
 //!
 //! An index is durable when the *last* write that touched it is. (Index, term) would not do as
 //! the name of a write: (2, t1) is in flight; a leader of t2 overwrites index 2; a leader of t3
 //! sends (2, t1) again; the first write's completion would be taken for the third's.
 
 use crate::input::SnapshotMeta;
+use crate::on_disk::OnDisk;
 use crate::types::{Body, Configuration, Entry, Index, Term};
 use std::collections::VecDeque;
 
@@ -23,12 +25,16 @@ struct Pending {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Log {
     base: SnapshotMeta,
-    /// Consecutive; the first has index `base.index + 1`.
+    /// Entries through here, if above the base, are on disk alone. They are committed and synced, so
+    /// none of them is ever replaced.
+    evicted: Index,
+    on_disk: OnDisk,
+    /// Consecutive; the first has index `evicted + 1`.
     entries: Vec<Entry>,
     bytes: usize,
     synced: Index,
     pending: VecDeque<Pending>,
-    /// Memberships in `entries`, in order (§6: the newest in the log is in force).
+    /// Memberships behind the base, in order (§6: the newest in the log is in force).
     configurations: Vec<(Index, Configuration)>,
 }
 
@@ -48,6 +54,8 @@ impl Log {
         }
         let mut log = Log {
             synced: base.index + kept.len() as u64,
+            evicted: base.index,
+            on_disk: OnDisk::default(),
             base,
             bytes: kept.iter().map(Entry::size).sum(),
             entries: kept,
@@ -62,8 +70,19 @@ impl Log {
         &self.base
     }
 
+    /// Bytes of the entries in memory.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// Bytes of the entries on disk alone; somewhat more when the base lies inside a run.
+    pub(crate) fn on_disk_bytes(&self) -> usize {
+        self.on_disk.bytes()
+    }
+
+    /// Entries through here have left the memory; at least the base's index.
+    pub(crate) fn evicted(&self) -> Index {
+        self.evicted
     }
 
     /// Through where the log is synced.
@@ -72,11 +91,12 @@ impl Log {
     }
 
     pub(crate) fn last_index(&self) -> Index {
-        self.base.index + self.entries.len() as u64
+        self.evicted + self.entries.len() as u64
     }
 
     pub(crate) fn last_term(&self) -> Term {
-        self.entries.last().map_or(self.base.term, |e| e.term)
+        let before = self.evicted_term();
+        self.entries.last().map_or(before, |e| e.term)
     }
 
     /// The term at an index; `None` below the base and behind the end.
@@ -84,22 +104,31 @@ impl Log {
         if index == self.base.index {
             return Some(self.base.term);
         }
+        if index > self.base.index && index <= self.evicted {
+            return self.on_disk.term(index);
+        }
         self.get(index).map(|e| e.term)
     }
 
+    /// The term of the last entry that is not in memory.
+    fn evicted_term(&self) -> Term {
+        self.on_disk.last_term().unwrap_or(self.base.term)
+    }
+
     fn get(&self, index: Index) -> Option<&Entry> {
-        let offset = index.checked_sub(self.base.index + 1)?;
+        let offset = index.checked_sub(self.evicted + 1)?;
         self.entries.get(usize::try_from(offset).ok()?)
     }
 
     fn offset(&self, index: Index) -> usize {
-        (index - self.base.index - 1) as usize
+        (index - self.evicted - 1) as usize
     }
 
-    /// Entries from `from` through `through`, at most `max_bytes` of them but at least one.
+    /// Entries from `from` through `through`, at most `max_bytes` of them but at least one; none when
+    /// the first is not in memory.
     pub(crate) fn slice(&self, from: Index, through: Index, max_bytes: usize) -> &[Entry] {
         let through = through.min(self.last_index());
-        if from <= self.base.index || from > through {
+        if from <= self.evicted || from > through {
             return &[];
         }
         let all = &self.entries[self.offset(from)..=self.offset(through)];
@@ -111,9 +140,34 @@ impl Log {
         &all[..fit.count().max(1)]
     }
 
-    /// Bytes of the entries in (`after`, `through`].
+    /// Terms of the entries behind `after` that are on disk alone, about `max_bytes` of them: each with
+    /// the last index that it reaches to.
+    pub(crate) fn terms_on_disk(&self, after: Index, max_bytes: usize) -> Vec<(Index, Term)> {
+        self.on_disk.terms(after, max_bytes)
+    }
+
+    /// The least index at or below `through` behind which the log through `through` has no more than
+    /// `keep` bytes. Of what is on disk alone whole runs count.
+    pub(crate) fn within(&self, through: Index, keep: usize) -> Index {
+        let through = through.min(self.last_index());
+        let in_memory = self.slice(self.evicted + 1, through, usize::MAX);
+        let mut kept = 0usize;
+        let fits = in_memory.iter().rev().take_while(|e| {
+            kept = kept.saturating_add(e.size());
+            kept <= keep
+        });
+        let count = fits.count();
+        if count < in_memory.len() {
+            return through - count as Index;
+        }
+        let (base, least) = (self.base.index, through.min(self.evicted));
+        let left = keep.saturating_sub(kept);
+        self.on_disk.within(base, least, left).min(through)
+    }
+
+    /// Bytes of the entries in (`after`, `through`] that are in memory.
     pub(crate) fn bytes_between(&self, after: Index, through: Index) -> usize {
-        let after = after.max(self.base.index);
+        let after = after.max(self.evicted);
         self.slice(after + 1, through, usize::MAX)
             .iter()
             .map(Entry::size)
@@ -135,11 +189,14 @@ impl Log {
                 },
             );
         }
-        let all = &self.entries[..=self.offset(through)];
-        match all.partition_point(|e| e.term <= term) {
-            0 => (self.base.index, self.base.term),
-            n => (all[n - 1].index, all[n - 1].term),
+        if through > self.evicted {
+            let all = &self.entries[..=self.offset(through)];
+            if let Some(n) = all.partition_point(|e| e.term <= term).checked_sub(1) {
+                return (all[n].index, all[n].term);
+            }
         }
+        let on_disk = self.on_disk.hint(through.min(self.evicted), term);
+        on_disk.unwrap_or((self.base.index, self.base.term))
     }
 
     /// The newest membership in the log, or the base's.
@@ -162,7 +219,7 @@ impl Log {
             return;
         };
         assert!(
-            first > self.base.index && first <= self.last_index() + 1,
+            first > self.evicted && first <= self.last_index() + 1,
             "entries follow the log without a gap"
         );
         self.truncate(first);
@@ -231,15 +288,10 @@ impl Log {
         let Some(term) = self.term(index).filter(|_| index > self.base.index) else {
             return;
         };
-        let dropped = self.offset(index) + 1;
-        self.bytes -= self.entries[..dropped]
-            .iter()
-            .map(Entry::size)
-            .sum::<usize>();
-        self.entries.drain(..dropped);
-        if self.entries.capacity() > 4 * self.entries.len() + SHRINK_ABOVE {
-            self.entries.shrink_to(2 * self.entries.len());
+        if index > self.evicted {
+            self.let_go(index);
         }
+        self.on_disk.forget(index);
         let gone = self.configurations.partition_point(|(i, _)| *i <= index);
         if let Some((_, c)) = self.configurations.drain(..gone).next_back() {
             self.base.configuration = c;
@@ -248,12 +300,46 @@ impl Log {
         self.base.term = term;
     }
 
+    /// Of the entries through `index`, which are committed and synced, the oldest leave the memory: so
+    /// many that the log has `keep` bytes there. Not for a few: those behind them have to be moved.
+    pub(crate) fn evict(&mut self, index: Index, keep: usize) {
+        if self.bytes <= keep.saturating_add(keep / 4) {
+            return;
+        }
+        let mut bytes = self.bytes;
+        let mut through = self.evicted;
+        for entry in self.entries.iter().take_while(|e| e.index <= index) {
+            if bytes <= keep {
+                break;
+            }
+            bytes -= entry.size();
+            through = entry.index;
+        }
+        if through > self.evicted {
+            self.let_go(through);
+        }
+    }
+
+    /// The entries in memory through `index` leave it.
+    fn let_go(&mut self, index: Index) {
+        let gone = self.offset(index) + 1;
+        for entry in self.entries.drain(..gone) {
+            self.bytes -= entry.size();
+            self.on_disk.push(&entry);
+        }
+        self.evicted = index;
+        if self.entries.capacity() > 4 * self.entries.len() + SHRINK_ABOVE {
+            self.entries.shrink_to(2 * self.entries.len());
+        }
+    }
+
     /// Starts afresh behind a snapshot, as part of write `number`. The suffix is kept if this
     /// log's term at the snapshot's index is the snapshot's, dropped otherwise; says which.
     pub(crate) fn reset(&mut self, number: u64, meta: SnapshotMeta) -> bool {
-        let keep = self.term(meta.index) == Some(meta.term);
+        // What has left the memory is applied, and so below every snapshot that is of use.
+        let keep = meta.index >= self.evicted && self.term(meta.index) == Some(meta.term);
         let dropped = if keep {
-            (meta.index - self.base.index) as usize
+            (meta.index - self.evicted) as usize
         } else {
             self.entries.len()
         };
@@ -263,6 +349,8 @@ impl Log {
         // The write touches all there is: nothing above what was synced before is durable, and
         // not even that counts behind the new base.
         self.synced = self.synced.min(meta.index);
+        self.evicted = meta.index;
+        self.on_disk = OnDisk::default();
         self.base = meta;
         self.pending.clear();
         self.pending.push_back(Pending {
@@ -278,15 +366,15 @@ impl Log {
     pub(crate) fn check(&self, window: usize) -> Result<(), String> {
         let start = self.entries.len().saturating_sub(window);
         let mut term = if start == 0 {
-            self.base.term
+            self.evicted_term()
         } else {
             self.entries[start - 1].term
         };
         for (i, entry) in self.entries.iter().enumerate().skip(start) {
-            if entry.index != self.base.index + 1 + i as u64 {
+            if entry.index != self.evicted + 1 + i as u64 {
                 return Err(format!(
-                    "entry {} at place {i} behind base {}",
-                    entry.index, self.base.index
+                    "entry {} at place {i} behind {}",
+                    entry.index, self.evicted
                 ));
             }
             if entry.term < term {
@@ -302,12 +390,20 @@ impl Log {
             if bytes != self.bytes {
                 return Err(format!("{bytes} bytes held, {} counted", self.bytes));
             }
+            let base = (self.base.index, self.base.term);
+            self.on_disk.check(base, self.evicted)?;
         }
         if self.synced > self.last_index() {
             return Err(format!(
                 "synced {} > last {}",
                 self.synced,
                 self.last_index()
+            ));
+        }
+        if self.evicted > self.synced.max(self.base.index) {
+            return Err(format!(
+                "{} is evicted, {} is synced",
+                self.evicted, self.synced
             ));
         }
         Ok(())

@@ -37,6 +37,8 @@ pub(crate) struct Progress {
     pub(crate) beat: Option<(u64, Index)>,
     /// Commit index last told.
     pub(crate) told: Index,
+    /// What it is to be sent next is being read from the disk.
+    pub(crate) fetching: bool,
     /// How often `matched` was given up because the follower's disk lost what it rests on.
     pub(crate) losses: u64,
     /// Appends under way: last index and bytes.
@@ -57,6 +59,7 @@ impl Progress {
             round: 0,
             beat: None,
             told: 0,
+            fetching: false,
             losses: 0,
             inflight: VecDeque::new(),
             inflight_bytes: 0,

@@ -1,7 +1,8 @@
 //! A leader's side of replication: proposals, appends, acknowledgements, commit (§5.3, §5.4.2).
 
 use crate::core::Core;
-use crate::input::Proposed;
+use crate::input::{Fetch, Proposed};
+use crate::log::Log;
 use crate::message::{AppendVerdict, HeartbeatVerdict, Message};
 use crate::progress::{Feed, Progress};
 use crate::types::{Body, Entry, Index, NodeId, Payload, Term};
@@ -48,6 +49,23 @@ impl Core {
     /// Sends what `to` may be sent now. Does not wait for the own sync: entries leave while it
     /// runs (thesis §10.2.1).
     pub(crate) fn replicate(&mut self, to: NodeId) {
+        self.feed(to, Vec::new());
+    }
+
+    /// What the driver has read for `to`.
+    pub(crate) fn fetched(&mut self, to: NodeId, entries: Vec<Entry>) {
+        let Some(p) = self.progress(to).filter(|p| p.fetching) else {
+            return why!(self, "entries for {to}, which needs none -> ignore");
+        };
+        p.fetching = false;
+        if entries.is_empty() {
+            return self.need_snapshot(to, "the entries it needs cannot be read");
+        }
+        self.feed(to, entries);
+    }
+
+    /// Sends what `to` may be sent now; of what is on disk alone, `fetched`.
+    fn feed(&mut self, to: NodeId, mut fetched: Vec<Entry>) {
         let last = self.log.last_index();
         let settings = &self.settings;
         loop {
@@ -74,10 +92,17 @@ impl Core {
             let Some(prev_term) = self.log.term(prev_index) else {
                 return self.need_snapshot(to, "the entries it needs are compacted");
             };
-            let entries = self
-                .log
-                .slice(p.next, last, settings.max_append_bytes.min(room))
-                .to_vec();
+            let most = settings.max_append_bytes.min(room);
+            let entries = if prev_index >= self.log.evicted() {
+                self.log.slice(p.next, last, most).to_vec()
+            } else {
+                let fetched = std::mem::take(&mut fetched);
+                let fits = fitting(&self.log, p.next, fetched, most);
+                if fits.is_empty() {
+                    return self.fetch(to, prev_index, most);
+                }
+                fits
+            };
             let bytes: usize = entries.iter().map(Entry::size).sum();
             if bytes > room {
                 return;
@@ -98,6 +123,22 @@ impl Core {
                 .messages
                 .push(crate::message::Envelope { to, message });
         }
+    }
+
+    /// Asks the driver for the entries behind `after`, unless it is at it.
+    fn fetch(&mut self, to: NodeId, after: Index, max_bytes: usize) {
+        let Some(p) = self.progress(to).filter(|p| !p.fetching) else {
+            return;
+        };
+        p.fetching = true;
+        let terms = self.log.terms_on_disk(after, max_bytes);
+        why!(self, "{to} needs what is behind {after} -> read it from the disk");
+        self.out.fetches.push(Fetch {
+            to,
+            after,
+            terms,
+            max_bytes,
+        });
     }
 
     /// Sends a heartbeat of the newest round. It names an index the follower acknowledged, so
@@ -296,4 +337,18 @@ impl Core {
             }
         }
     }
+}
+
+/// Of what was read from the disk, what may be sent from `next` on: entries of this log, at most
+/// `max_bytes` of them but at least one. None when it was read for another place.
+fn fitting(log: &Log, next: Index, mut entries: Vec<Entry>, max_bytes: usize) -> Vec<Entry> {
+    let mut bytes = 0usize;
+    let fit = entries.iter().zip(next..).take_while(|(entry, index)| {
+        bytes = bytes.saturating_add(entry.size());
+        let own = entry.index == *index && log.term(*index) == Some(entry.term);
+        own && (bytes <= max_bytes || *index == next)
+    });
+    let fit = fit.count();
+    entries.truncate(fit);
+    entries
 }

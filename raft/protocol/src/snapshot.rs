@@ -16,6 +16,14 @@ impl Core {
         self.log.compact(index);
     }
 
+    pub(crate) fn evict(&mut self, index: Index) {
+        // What is applied is committed and synced here.
+        if index > self.applied {
+            return why!(self, "evict through {index}: not applied -> ignore");
+        }
+        self.log.evict(index, self.settings.cache_bytes);
+    }
+
     pub(crate) fn snapshot_sent(&mut self, to: NodeId, installed: Option<Index>) {
         let last = self.log.last_index();
         let round = self.lead.as_ref().map_or(0, |l| l.round);

@@ -285,6 +285,12 @@ fn no_babble_breaks_an_invariant() {
                 0 => (0..draw(25)).for_each(|_| drop(solo.step(Input::Tick))),
                 1 => drop(solo.persist()),
                 2 => drop(solo.step(Input::Compact(index))),
+                7 => drop(solo.step(Input::Evict(index))),
+                8 => {
+                    let entries = (0..draw(3)).map(|i| support::entry(term, index + i));
+                    let entries = entries.collect();
+                    drop(solo.step(Input::Fetched { to: from, entries }));
+                }
                 3 => {
                     let offer = Input::SnapshotOffered {
                         from,

@@ -19,6 +19,7 @@ fn proposals_per_second() {
         max_inflight: 256,
         max_inflight_bytes: 8 << 20,
         max_uncommitted_bytes: 64 << 20,
+        cache_bytes: 8 << 20,
         explain: false,
         ..support::settings()
     };

@@ -115,6 +115,9 @@ fn command(cluster: &mut Cluster, line: &str) {
             (disk.base.index, disk.base.term) = (index, term);
             cluster.step(node, Input::Compact(index));
         }
+        "evict" => {
+            cluster.step(id(rest[0]), Input::Evict(id(rest[1])));
+        }
         "damage" => {
             let disk = &mut cluster
                 .nodes
@@ -186,7 +189,8 @@ fn command(cluster: &mut Cluster, line: &str) {
         "logs" => {
             for node in cluster.up() {
                 let core = cluster.core(node);
-                let entries = core.entries(core.base().index + 1, Index::MAX, usize::MAX);
+                let first = core.status().evicted_index + 1;
+                let entries = core.entries(first, Index::MAX, usize::MAX);
                 let line = format!("{node} holds {}", show::entries(entries));
                 cluster.note(line);
             }
@@ -202,6 +206,7 @@ fn hand_over(cluster: &mut Cluster, verb: &str, mail: support::Mail) {
         Parcel::Offer { meta, .. } => format!("snapshot offer ({}, t{})", meta.index, meta.term),
         Parcel::Ready { meta } => format!("snapshot chunks ({}, t{})", meta.index, meta.term),
         Parcel::Sent { installed } => format!("snapshot installed: {installed:?}"),
+        Parcel::Fetch(f) => format!("from its disk what {} needs behind {}", f.to, f.after),
     };
     let verb = if verb == "drop" { "lost" } else { "gets" };
     let line = format!("  {} {verb} from {}: {what}", mail.to, mail.from);
@@ -277,6 +282,7 @@ transcripts! {
     election
     figure_7
     figure_8
+    from_disk
     lost_requests
     pre_vote
     pre_vote_lower_term

@@ -40,6 +40,7 @@ struct Rates {
     crash: u64,
     damage: u64,
     compact: u64,
+    evict: u64,
     cut: u64,
     persist: u64,
     storm: u64,
@@ -57,6 +58,7 @@ impl Rates {
             crash: of(&[0, 2, 8]),
             damage: of(&[0, 0, 50]),
             compact: of(&[0, 5, 20]),
+            evict: of(&[0, 20, 80]),
             cut: of(&[0, 1, 4]),
             persist: of(&[10, 40, 80]),
             storm: of(&[0, 10, 30, 60]),
@@ -114,6 +116,13 @@ impl Walk {
             75..82 => self.propose(id),
             82..87 => self.read(id),
             87..89 => self.compact(id),
+            89 if self.dice.chance(self.rates.evict) => {
+                // All or a part of what is applied leaves the memory.
+                let most = self.cluster.core(id).facts().applied;
+                let index = most.saturating_sub(self.dice.below(6) as Index);
+                self.cluster.note(format!("> evict {id} {index}"));
+                self.cluster.step(id, Input::Evict(index));
+            }
             89..92 if self.dice.chance(self.rates.storm) => self.storm(up),
             89..92 => {}
             92..95 => self.restart(),

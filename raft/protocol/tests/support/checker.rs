@@ -61,9 +61,12 @@ impl Checker {
             );
             for entry in self.committed.values() {
                 let held = core.entries(entry.index, entry.index, 0).first();
+                // What is on disk alone is told by its term.
                 let compacted = entry.index <= status.base_index;
+                let on_disk = entry.index <= status.evicted_index
+                    && core.term_at(entry.index) == Some(entry.term);
                 assert!(
-                    compacted || held == Some(entry),
+                    compacted || on_disk || held == Some(entry),
                     "leader {id} of term {} lacks the committed {entry:?} (leader completeness)",
                     status.term
                 );
@@ -109,11 +112,17 @@ impl Checker {
         for (id, node) in nodes {
             logs.push((format!("disk {id}"), node.disk.entries.clone()));
             if let Some(core) = &node.core {
-                let base = core.base().index;
-                logs.push((
-                    format!("core {id}"),
-                    core.entries(base + 1, Index::MAX, usize::MAX).to_vec(),
-                ));
+                let status = core.status();
+                for index in status.base_index + 1..=status.evicted_index {
+                    let (here, there) = (core.term_at(index), node.disk.term(index));
+                    let gone = index <= node.disk.base.index;
+                    assert!(
+                        here == there || gone,
+                        "node {id} takes the term of {index} for {here:?}, its disk has {there:?}"
+                    );
+                }
+                let in_memory = core.entries(status.evicted_index + 1, Index::MAX, usize::MAX);
+                logs.push((format!("core {id}"), in_memory.to_vec()));
                 core.check_invariants()
                     .unwrap_or_else(|e| panic!("node {id}: {e}"));
             }
@@ -187,7 +196,7 @@ pub fn promise_is_synced(id: NodeId, message: &Message, node: &Node) {
 
 fn synced(id: NodeId, index: Index, message: &Message, node: &Node) {
     let core = node.core.as_ref().expect("node is up");
-    let held = core.entries(index, index, 0).first().map(|e| e.term);
+    let held = core.term_at(index).filter(|_| index > core.base().index);
     let same = held.is_none_or(|t| node.disk.term(index) == Some(t));
     assert!(
         index <= node.disk.last() && same,

@@ -35,6 +35,23 @@ impl Disk {
         self.entries.get(at as usize).map(|e| e.term)
     }
 
+    /// What a driver reads for a follower.
+    pub fn fetch(&self, fetch: &Fetch) -> Vec<Entry> {
+        if fetch.after < self.base.index {
+            return Vec::new();
+        }
+        let last = fetch.terms.last().map_or(0, |(last, _)| *last);
+        let behind = |e: &&Entry| e.index > fetch.after && e.index <= last;
+        let mut bytes = 0;
+        let fits = |e: &&Entry| {
+            let first = bytes == 0;
+            bytes += e.size();
+            first || bytes <= fetch.max_bytes
+        };
+        let entries = self.entries.iter().filter(behind);
+        entries.take_while(fits).cloned().collect()
+    }
+
     fn write(&mut self, write: &Write) {
         self.hard = write.hard_state;
         if let Some(meta) = &write.reset {
@@ -83,6 +100,8 @@ pub enum Parcel {
     Sent {
         installed: Option<Index>,
     },
+    /// To itself: the disk is to be read.
+    Fetch(Fetch),
 }
 
 #[derive(Clone, Debug)]
@@ -110,6 +129,7 @@ pub fn settings() -> Settings {
         max_inflight: 4,
         max_inflight_bytes: 1000,
         max_uncommitted_bytes: 4000,
+        cache_bytes: 0,
         explain: true,
     }
 }
@@ -278,6 +298,13 @@ impl Cluster {
                 parcel: Parcel::Offer { term, meta },
             });
         }
+        for fetch in &out.fetches {
+            self.mail.push(Mail {
+                from: id,
+                to: id,
+                parcel: Parcel::Fetch(fetch.clone()),
+            });
+        }
         self.checker.reads_answered(id, &out);
         self.checker.observe(id, &self.nodes);
         out
@@ -381,6 +408,15 @@ impl Cluster {
                     }
                 }
             }
+            Parcel::Fetch(fetch) => {
+                let entries = self.nodes[&to].disk.fetch(&fetch);
+                let to_whom = fetch.to;
+                let fetched = Input::Fetched {
+                    to: to_whom,
+                    entries,
+                };
+                self.step(to, fetched);
+            }
             Parcel::Sent { installed } => {
                 self.step(
                     to,
@@ -463,8 +499,7 @@ impl Node {
     pub fn snapshot(&self) -> SnapshotMeta {
         let core = self.core.as_ref().expect("node is up");
         let (base, index) = (core.base(), self.applied);
-        let entry = core.entries(index, index, usize::MAX).first();
-        let term = entry.map_or(base.term, |e| e.term);
+        let term = core.term_at(index).unwrap_or(base.term);
         SnapshotMeta {
             index,
             term,

@@ -381,6 +381,7 @@ fn settings(bound: &Bound, explain: bool) -> Settings {
         max_inflight: 1 << 20,
         max_inflight_bytes: 1 << 30,
         max_uncommitted_bytes: 1 << 30,
+        cache_bytes: 1 << 30,
         explain,
     }
 }
