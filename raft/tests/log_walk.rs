@@ -7,7 +7,8 @@ mod log_support;
 
 use log_support::{Model, Rng, entry, hard_state, meta, open};
 use raft::log::{Batch, Chore, Log, LogError};
-use raft_protocol::SnapshotMeta;
+use raft_protocol::{Entry, Fetch, SnapshotMeta};
+use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use world::disk::{DiskOp, SimDisk, SimDiskOptions};
 use world::testing::block_on_test;
@@ -25,6 +26,10 @@ struct Walk {
     /// Never overwritten through here.
     commit: u64,
     story: Vec<String>,
+    /// Every entry by index and term.
+    made: BTreeMap<(u64, u64), Entry>,
+    /// Entries read back.
+    read: usize,
 }
 
 impl Walk {
@@ -62,6 +67,8 @@ impl Walk {
             stamp,
             commit: 0,
             story,
+            made: BTreeMap::new(),
+            read: 0,
         }
     }
 
@@ -97,8 +104,17 @@ impl Walk {
                 false => last + 1,
             };
             let n = self.rng.between(1, 4);
-            let run = (first..first + n).map(|i| entry(i, hard.term, &self.payload()));
-            runs.push(run.collect());
+            // Where index and term are the same, so is the entry (§5.3).
+            let run = (first..first + n).map(|i| match self.made.get(&(i, hard.term)) {
+                Some(made) => made.clone(),
+                None => {
+                    let made = entry(i, hard.term, &self.payload());
+                    self.made.insert((i, hard.term), made.clone());
+                    made
+                }
+            });
+            let run = run.collect();
+            runs.push(run);
             last = first + n - 1;
         }
         Batch {
@@ -135,6 +151,41 @@ impl Walk {
                 self.log.purge(&self.stamp.clone())
             }
             _ => self.reset(next),
+        }
+    }
+
+    /// What is committed is read back as it was written, whatever was overwritten before; what was
+    /// removed is not there.
+    fn read_back(&mut self) {
+        let (after, through) = (self.acked.base, self.commit);
+        if after >= through {
+            return;
+        }
+        let after = self.rng.between(after, through - 1);
+        let terms = self.acked.entries.range(after + 1..=through);
+        let terms: Vec<(u64, u64)> = terms.map(|(i, e)| (*i, e.term)).collect();
+        let (reader, mut place, mut at) = (self.log.reader(), None, after);
+        while at < through {
+            let fetch = Fetch {
+                to: 1,
+                after: at,
+                terms: terms.clone(),
+                max_bytes: self.rng.between(1, 8000) as usize,
+            };
+            if self.rng.one_in(4) {
+                place = None;
+            }
+            let (entries, reached) = reader.read(&fetch, place).expect("readable");
+            let whole = entries.iter().map(Entry::size).sum::<usize>();
+            let fits = entries.len() == 1 || whole <= fetch.max_bytes;
+            assert!(!entries.is_empty() && fits, "{}", self.story.join("\n"));
+            for entry in &entries {
+                at += 1;
+                let held = self.acked.entries.get(&at);
+                assert_eq!(Some(entry), held, "\n{}", self.story.join("\n"));
+            }
+            place = reached;
+            self.read += entries.len();
         }
     }
 
@@ -208,7 +259,8 @@ impl Walk {
             found.hard_state,
             found.torn
         ));
-        let candidates: Vec<Model> = candidates.iter().map(|m| m.behind(&self.stamp)).collect();
+        let behind = |m: &Model| m.behind(&self.stamp).without_covered(&self.stamp, &found);
+        let candidates: Vec<Model> = candidates.iter().map(behind).collect();
         let reasons: Vec<_> = candidates
             .iter()
             .filter_map(|m| m.differs(&found))
@@ -281,18 +333,24 @@ impl Walk {
             self.recover(&[acked]);
         }
         self.disk.clear_faults();
+        if self.rng.one_in(6) {
+            self.read_back();
+        }
     }
 }
 
 #[test]
 fn nothing_acknowledged_is_lost() {
     block_on_test(async {
+        let mut read = 0;
         for seed in 0..400 {
             let mut walk = Walk::start(seed);
             walk.story.push(format!("seed {seed}"));
             for _ in 0..120 {
                 walk.step();
             }
+            read += walk.read;
         }
+        assert!(read > 10_000, "{read} entries were read back");
     });
 }

@@ -35,7 +35,7 @@ fn small_disks(groups: u64) -> KvOptions {
             options.store.reserve_bytes = KEPT;
             // Only what the disk asks for keeps a flush small.
             options.flush_log_bytes = 4 << 20;
-            options.max_log_bytes = 16 << 20;
+            options.max_unflushed_bytes = 8 << 20;
             options.store.overlay_bytes = 8 << 20;
             options.store.overlay_limit = 16 << 20;
         }),

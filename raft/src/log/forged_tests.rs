@@ -35,6 +35,7 @@ fn open(disk: &SimDisk) -> (Log, Recovered) {
     let options = LogOptions {
         segment_bytes: 64 << 10,
         fill_bytes: 4 << 10,
+        recover_bytes: 0,
         reserve_bytes: 0,
     };
     Log::open(&disk.disk(), OWNER, options, &stamp()).expect("the log opens")

@@ -72,6 +72,7 @@
 
 mod chore;
 mod format;
+mod reader;
 mod recover;
 mod replay;
 mod restart;
@@ -81,6 +82,7 @@ mod twice;
 
 pub use chore::{Chore, Finished};
 pub use format::MAX_BATCH_BYTES;
+pub use reader::{LogReader, Place};
 
 use format::{Kind, Point, RecordHeader, SegmentHeader};
 use raft_protocol::{Entry, HardState, SnapshotMeta};
@@ -101,6 +103,9 @@ pub struct LogOptions {
     pub segment_bytes: u64,
     /// Zero-filled ahead in steps of this many bytes.
     pub fill_bytes: u64,
+    /// Of the segments that hold nothing but what the state holds durably, a start keeps the newest
+    /// ones of about this many bytes; the older ones it removes unread.
+    pub recover_bytes: u64,
     /// With fewer bytes than this free on the disk, nothing is made ahead (no spare segment, no
     /// zeros), and a segment is an eighth of what is free, at least 1 MiB.
     pub reserve_bytes: u64,
@@ -111,6 +116,7 @@ impl Default for LogOptions {
         LogOptions {
             segment_bytes: 16 << 20,
             fill_bytes: 1 << 20,
+            recover_bytes: 64 << 20,
             reserve_bytes: 64 << 20,
         }
     }
@@ -198,6 +204,8 @@ pub struct Log {
     options: LogOptions,
     closed: VecDeque<Closed>,
     active: Active,
+    /// What readers know of these.
+    extents: reader::Extents,
     spare: Option<Spare>,
     /// Segments to be removed: below the base.
     obsolete: Vec<u64>,
@@ -236,6 +244,7 @@ impl Log {
     ) -> Result<(Log, Recovered), LogError> {
         let (mut log, recovered) = recover::open(disk, owner, options, stamp)?;
         log.free = disk.free()?;
+        log.tell_readers();
         Ok((log, recovered))
     }
 
@@ -280,6 +289,7 @@ impl Log {
             log.batch = batch;
             log.hard_state = hard_state;
             log.base = base.clone();
+            log.tell_readers();
             log.last = suffix
                 .last()
                 .map_or((base.index, base.term), |e| (e.index, e.term));
@@ -312,6 +322,7 @@ impl Log {
             log.write(log.hard_state, Some(base), &[])?;
             log.sealed = true; // an empty batch proves what came before it
             log.closed.drain(..old.len());
+            log.tell_readers();
             log.obsolete.extend(old);
             Ok(())
         })
@@ -348,6 +359,20 @@ impl Log {
             }
             Ok(())
         })
+    }
+
+    /// For reading entries beside the appends.
+    pub fn reader(&self) -> LogReader {
+        LogReader {
+            disk: self.disk.clone(),
+            owner: self.owner,
+            extents: self.extents.clone(),
+        }
+    }
+
+    fn tell_readers(&self) {
+        let (base, active) = (self.base.index, self.active.number);
+        self.extents.set(base, &self.closed, active);
     }
 
     /// Bytes used in all segment files.
@@ -474,6 +499,7 @@ impl Log {
             bytes: self.active.end,
         });
         self.active = next;
+        self.tell_readers();
         self.no_spare = false;
         Ok(())
     }

@@ -1,12 +1,12 @@
 //! Recovery: what the files hold, which of it counts, and making it so.
 
 use super::format::{DATA_START, Kind};
-use super::replay::{End, Replayed, last_known, replay};
+use super::replay::{Chain, End, Replayed, last_known, replay};
 use super::restart::{Restart, remove};
 use super::segment::{self, Active, DIR, Found};
 use super::twice::{self, Place};
 use super::{Log, LogError, LogOptions, LogOwner, Recovered};
-use raft_protocol::{Abstain, HardState, Index, SnapshotMeta, Term};
+use raft_protocol::{Abstain, Body, HardState, Index, SnapshotMeta, Term};
 use std::ops::Range;
 use world::disk::Disk;
 
@@ -50,6 +50,8 @@ struct Files {
     newest: u64,
     /// An unused newest segment with an unreadable header.
     torn: Option<String>,
+    /// Segments were left unread: the state holds what they do.
+    skipped: bool,
     /// The file with the last record, left by a recovery that was broken off, is unreadable.
     rotten: bool,
 }
@@ -82,6 +84,7 @@ fn find(disk: &Disk, owner: LogOwner) -> Result<Option<Files>, LogError> {
         stale: Vec::new(),
         newest,
         torn: None,
+        skipped: false,
         rotten,
     };
     let count = files.segments.len();
@@ -137,6 +140,43 @@ fn behind_gaps(segments: &[Found]) -> usize {
     }
 }
 
+/// How many of these segments, the oldest, need not be read: all that they hold is in the state, and the
+/// newest of that kind with `keep` bytes are left for followers that lag.
+fn unread(segments: &[Found], stamp: Index, keep: u64) -> usize {
+    let begins = |s: &Found| s.header.as_ref().map_or(Index::MAX, |(_, h)| h.last.0);
+    let covered = segments.iter().rposition(|s| begins(s) <= stamp);
+    let (mut first, mut kept) = (covered.unwrap_or(0), 0);
+    while let Some(before) = first.checked_sub(1) {
+        kept += segments[before].reader.len;
+        if kept > keep {
+            break;
+        }
+        first = before;
+    }
+    first
+}
+
+/// The base of a chain that was not read from its beginning: where the reading began, if the membership
+/// there is known, or else where the state ends.
+fn set_base_of_rest(chain: &mut Chain, stamp: &SnapshotMeta) -> Result<(), String> {
+    let is_covered = chain.term_at(stamp.index) == Some(stamp.term);
+    if chain.base.index >= chain.start.0 || !is_covered {
+        return Ok(()); // it was raised since, or the log restarts behind the state
+    }
+    let below = chain.entries.iter().take_while(|e| e.index <= stamp.index);
+    let mut below = below.map(|e| &e.body);
+    let (index, term) = chain.start;
+    if term == 0 || below.any(|body| matches!(body, Body::Configuration(_))) {
+        return chain.set_base(stamp.clone());
+    }
+    chain.base = SnapshotMeta {
+        index,
+        term,
+        configuration: stamp.configuration.clone(),
+    };
+    Ok(())
+}
+
 /// Length of the first unbroken chain.
 fn before_gaps(segments: &[Found]) -> usize {
     let mut n = 0;
@@ -167,13 +207,23 @@ pub(super) fn open(
             reason: "the two newest segments have no readable header".into(),
         });
     }
+    let skip = unread(&files.segments[from..], stamp.index, options.recover_bytes);
+    files.skipped = skip > 0;
+    let from = from + skip;
     let mut found = replay(disk, &mut files.segments[from..])?;
+    if files.skipped {
+        world::mark!("log: segments that the state covers are left unread");
+        set_base_of_rest(&mut found.chain, stamp).map_err(|reason| LogError::Damaged {
+            path: disk.path(DIR),
+            reason,
+        })?;
+    }
     let mut damage = None;
     if let End::Damage(what) = &found.end {
         damage = Some(what.clone());
     }
-    if found.chain.complete() {
-        // What lies before the gap is below the base: leftovers of a purge.
+    if found.chain.complete() || files.skipped {
+        // What lies before is below the base: leftovers of a purge, or covered by the state.
         let old = files.segments.drain(..from).map(|s| s.number);
         files.stale.splice(0..0, old.collect::<Vec<_>>());
     } else {
@@ -265,6 +315,7 @@ fn assemble(
         owner,
         closed: Default::default(),
         active,
+        extents: Default::default(),
         spare: None,
         obsolete: Vec::new(),
         busy: false,
@@ -364,6 +415,10 @@ fn finish(
         let active = adopt(disk, files.segments.pop(), last_record, end)?;
         let mut log = assemble(disk, owner, options, &recovered, active, batch);
         log.closed = closed.into();
+        if files.skipped {
+            // Durable before the first one goes: what begins behind its base has lost something.
+            log.write(recovered.hard_state, Some(&recovered.base), &[])?;
+        }
         remove(disk, &files.stale)?;
         log
     };

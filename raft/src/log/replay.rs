@@ -38,7 +38,7 @@ impl Chain {
         self.start.0 == self.base.index
     }
 
-    fn set_base(&mut self, base: SnapshotMeta) -> Result<(), String> {
+    pub fn set_base(&mut self, base: SnapshotMeta) -> Result<(), String> {
         if base.index <= self.base.index {
             return Ok(());
         }

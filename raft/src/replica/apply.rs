@@ -201,7 +201,7 @@ impl<M: Machine> Applier<M> {
 
     /// Bytes of entries that may be applied and not durable.
     fn longest_unflushed(&self) -> usize {
-        let usual = self.shared.options.max_unflushed_bytes();
+        let usual = self.shared.options.max_unflushed_bytes;
         usual.min(2 * self.shared.space.within(usual))
     }
 

@@ -16,7 +16,8 @@ use super::shared::{
 use super::told;
 use super::wire::{unwrap, wrap};
 use bytes::Bytes;
-use raft_protocol::{Body, Core, Index, Input, Output, Payload, Proposed, ReadRefusal, Role, Term};
+use crate::log::LogReader;
+use raft_protocol::{Body, Core, Entry, Index, Input, Output, Payload, Proposed, ReadRefusal, Role, Term};
 use snapshots::Snapshots;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -31,7 +32,7 @@ const IN_FLIGHT_BYTES: usize = 16 << 20;
 const READS: usize = 2 * 16_384;
 
 /// Appends are dropped unread while what is committed of the log in memory is above
-/// `Options::max_log_bytes`: a follower whose state machine cannot keep up holds its leader back
+/// `Options::max_unapplied_bytes`: a follower whose state machine cannot keep up holds its leader back
 /// instead of growing. What is not committed does not count: only more of it may get it committed
 /// (a new leader's first entry stands behind all of it, §5.4.2), and the leader bounds it.
 pub(super) struct Consensus {
@@ -39,6 +40,7 @@ pub(super) struct Consensus {
     core: Core,
     peers: Peers,
     log: mpsc::UnboundedSender<LogOp>,
+    reader: LogReader,
     inbox: mpsc::Receiver<Event>,
     internal: mpsc::UnboundedReceiver<Internal>,
     waiters: BTreeMap<Index, (Term, Waiter)>,
@@ -51,6 +53,8 @@ pub(super) struct Consensus {
     apply_through: Index,
     handed: Index,
     handed_bytes: usize,
+    /// Log time of the last command handed out.
+    handed_time: u64,
     snapshots: Snapshots,
     /// Log time when this node became leader, and when that was.
     lead_time: (u64, Instant),
@@ -65,7 +69,7 @@ impl Consensus {
         shared: Arc<Shared>,
         core: Core,
         peers: Peers,
-        log: mpsc::UnboundedSender<LogOp>,
+        (log, reader): (mpsc::UnboundedSender<LogOp>, LogReader),
         inbox: mpsc::Receiver<Event>,
         internal: mpsc::UnboundedReceiver<Internal>,
         applied: Index,
@@ -76,6 +80,7 @@ impl Consensus {
             core,
             peers,
             log,
+            reader,
             inbox,
             internal,
             waiters: BTreeMap::new(),
@@ -86,6 +91,7 @@ impl Consensus {
             apply_through: applied,
             handed: applied,
             handed_bytes: 0,
+            handed_time: 0,
             snapshots: Snapshots::default(),
             lead_time: (0, world::clock::now()),
             role: Role::Follower,
@@ -141,7 +147,8 @@ impl Consensus {
     }
 
     fn log_is_full(&self) -> bool {
-        let max = self.shared.options.max_log_bytes;
+        let options = &self.shared.options;
+        let max = options.max_unapplied_bytes.max(2 * options.cache_log_bytes);
         self.core.status().log_bytes > max && self.core.committed_bytes() > max
     }
 
@@ -175,6 +182,7 @@ impl Consensus {
             Internal::Applied { bytes } => self.handed_bytes -= bytes,
             Internal::Durable(meta) => self.compact(&meta),
             Internal::Spooled(result) => self.spooled(result),
+            Internal::Fetched { to, entries, place } => self.fetched(to, entries, place),
             Internal::SnapshotSent {
                 to,
                 term,
@@ -314,6 +322,9 @@ impl Consensus {
         for node in output.snapshots {
             self.snapshots.wanted_by(node);
         }
+        for fetch in output.fetches {
+            self.fetch(fetch);
+        }
         if let Some(change) = output.role {
             told::role(site, &self.core, &change);
             tracing::info!(
@@ -352,16 +363,10 @@ impl Consensus {
     fn last_log_time(&self) -> u64 {
         let status = self.core.status();
         let applied = self.shared.time_ms.load(Ordering::Relaxed);
-        self.core
-            .entries(status.base_index + 1, status.last_index, usize::MAX)
-            .iter()
-            .rev()
-            .find_map(|entry| match &entry.body {
-                Body::Command(payload) => unwrap(&payload.0).map(|(time, _)| time),
-                Body::Noop | Body::Configuration(_) => None,
-            })
-            .unwrap_or(0)
-            .max(applied)
+        let not_handed = self.core.entries(self.handed + 1, Index::MAX, usize::MAX);
+        let in_log = last_time(not_handed).unwrap_or(self.handed_time);
+        debug_assert!(self.handed >= status.evicted_index, "what is evicted was handed out");
+        in_log.max(applied)
     }
 
     fn fail_waiters(&mut self, why: &'static str) {
@@ -399,15 +404,24 @@ impl Consensus {
                     waiter,
                 });
             }
+            self.handed_time = last_time(entries).unwrap_or(self.handed_time);
             self.handed = through;
             told::commit(self.shared.site, &self.core, through, term);
             let _ = self.shared.apply.send(Apply::Entries(batch));
+        }
+        let cache = self.shared.options.cache_log_bytes;
+        let status = self.core.status();
+        if status.log_bytes > cache + cache / 4 && status.evicted_index < self.handed {
+            self.step(Input::Evict(self.handed));
         }
     }
 
     fn pulse(&mut self) {
         let options = &self.shared.options;
-        let log = options.max_log_bytes + options.max_uncommitted_bytes + IN_FLIGHT_BYTES;
+        // What a start finds behind the state is in memory until it is applied.
+        let start = options.max_unflushed_bytes + options.keep_log_bytes;
+        let log = options.max_unapplied_bytes + options.cache_log_bytes + options.cache_log_bytes / 4;
+        let log = log.max(start) + options.max_uncommitted_bytes + IN_FLIGHT_BYTES;
         let (core, inside, reads) = (&self.core, self.internal.len(), self.reads.len());
         self.pulse.beat(self.shared.site, || {
             [
@@ -435,6 +449,14 @@ impl Consensus {
             self.shared.bump();
         }
     }
+}
+
+/// Log time of the last command among these.
+fn last_time(entries: &[Entry]) -> Option<u64> {
+    entries.iter().rev().find_map(|entry| match &entry.body {
+        Body::Command(payload) => unwrap(&payload.0).map(|(time, _)| time),
+        Body::Noop | Body::Configuration(_) => None,
+    })
 }
 
 fn refuse(queries: Vec<Query>, error: ReadError) {

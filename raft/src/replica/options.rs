@@ -33,15 +33,22 @@ pub struct Options {
     pub protocol: (u16, u16),
     /// Highest feature level that the state machine reads.
     pub level: u32,
-    /// Entries kept in the log behind the durable state for followers that lag, bytes.
+    /// Entries kept in the log, on disk, behind the durable state for followers that lag, bytes.
     pub keep_log_bytes: usize,
+    /// For followers that are being sent a snapshot, or catch up after one, the log on disk may grow to
+    /// this many bytes; at most to half of what would be free without it.
+    pub max_kept_log_bytes: u64,
+    /// Entries that stay in memory when they are applied, bytes, and up to a quarter more: what is in
+    /// flight to followers. Who lags further is fed from the disk.
+    pub cache_log_bytes: usize,
     /// The state is flushed when this many bytes of entries were applied since the last flush,
     /// however small the overlay (one key overwritten for ever).
     pub flush_log_bytes: usize,
-    /// The log in memory, less what is not applied yet, bytes. Half of it is for entries whose flush
-    /// is not through: beyond, nothing is applied. While the log is no longer than the other half,
-    /// what a snapshot in transfer needs of it is kept.
-    pub max_log_bytes: usize,
+    /// Entries that are applied and not durable in the state, bytes: beyond, nothing is applied before
+    /// a flush is through. What a restart has to apply again.
+    pub max_unflushed_bytes: usize,
+    /// Committed entries in memory that are not applied, bytes: beyond, appends are dropped unread.
+    pub max_unapplied_bytes: usize,
     /// Bytes of entries in one append, see `raft_protocol::Settings`.
     pub max_append_bytes: usize,
     /// Commands that wait to be applied, bytes, each with 4 KiB besides; those beyond wait for room, in
@@ -69,8 +76,11 @@ impl Options {
             protocol: PROTOCOL,
             level: 1,
             keep_log_bytes: 16 << 20,
+            max_kept_log_bytes: 16 << 30,
+            cache_log_bytes: 8 << 20,
             flush_log_bytes: 48 << 20,
-            max_log_bytes: 192 << 20,
+            max_unflushed_bytes: 96 << 20,
+            max_unapplied_bytes: 64 << 20,
             max_append_bytes: 1 << 20,
             max_uncommitted_bytes: 32 << 20,
             max_unsent_bytes: Limits::default().unsent(),
@@ -82,11 +92,6 @@ impl Options {
         self.limits.max_frame.saturating_sub(64 << 10)
     }
 
-    /// Bytes of entries that may be applied and not durable.
-    pub(super) fn max_unflushed_bytes(&self) -> usize {
-        self.max_log_bytes / 2
-    }
-
     pub(super) fn settings(&self) -> Settings {
         Settings {
             election_ticks: self.election_ticks,
@@ -96,6 +101,7 @@ impl Options {
             max_inflight_bytes: 8 << 20,
             // The semaphore of the handle refuses before the core does.
             max_uncommitted_bytes: self.max_uncommitted_bytes.saturating_mul(2),
+            cache_bytes: self.cache_log_bytes,
             explain: false,
         }
     }

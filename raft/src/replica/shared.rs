@@ -4,6 +4,7 @@ use super::admission::{Admission, Admitted};
 use super::options::Options;
 use super::unsent::Unsent;
 use crate::identity::Identity;
+use crate::log::Place;
 use bytes::Bytes;
 use raft_protocol::{
     Configuration, Entry, Index, Message, NodeId, Role, SnapshotMeta, Status, Term,
@@ -72,6 +73,12 @@ pub(super) enum Internal {
     },
     Durable(SnapshotMeta),
     Spooled(Result<Arc<Spool>, String>),
+    /// See [`Fetch`](raft_protocol::Fetch).
+    Fetched {
+        to: NodeId,
+        entries: Vec<Entry>,
+        place: Option<Place>,
+    },
     SnapshotSent {
         to: NodeId,
         /// The term in which this node led when the transfer began.

@@ -3,10 +3,11 @@
 
 use super::Consensus;
 use crate::replica::log_task::LogOp;
-use crate::replica::shared::Apply;
+use crate::log::{LogError, Place};
+use crate::replica::shared::{Apply, Internal};
 use crate::replica::transfer;
 use crate::store::Spool;
-use raft_protocol::{Index, Input, NodeId, SnapshotMeta, Term};
+use raft_protocol::{Entry, Fetch, Index, Input, NodeId, SnapshotMeta, Term};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -30,6 +31,8 @@ pub(super) struct Snapshots {
     kept_for_them: bool,
     /// Through where the state was durable when that was last told.
     durable: Index,
+    /// Where the reading of the log for followers has got to.
+    places: BTreeMap<NodeId, Place>,
     /// Members that took no snapshot lately: how often in a row, and when they are tried again.
     failed: BTreeMap<NodeId, (u32, Instant)>,
 }
@@ -78,6 +81,7 @@ impl Snapshots {
         self.failed.clear();
         self.catching_up.clear();
         self.kept_for_them = false;
+        self.places.clear();
     }
 
     /// Looks at how far those that have installed a snapshot have come: at `near` a member needs nothing
@@ -126,7 +130,7 @@ impl Consensus {
             return;
         }
         let status = self.core.status();
-        let near = self.within_from_end(status.base_index, status.last_index);
+        let near = self.within_from_end(status.last_index);
         self.snapshots.progress(near, &status.matched);
         if self.snapshots.kept_for_them {
             self.cut();
@@ -134,24 +138,57 @@ impl Consensus {
     }
 
     /// The first index behind which the log through `last` has no more than `keep_log_bytes`.
-    fn within_from_end(&self, base: Index, last: Index) -> Index {
+    fn within_from_end(&self, last: Index) -> Index {
         let keep = self.shared.space.within(self.shared.options.keep_log_bytes);
-        let entries = self.core.entries(base + 1, last, usize::MAX);
-        let mut kept = 0;
-        let fits = entries.iter().rev().take_while(|entry| {
-            kept += entry.size();
-            kept <= keep
+        self.core.within(last, keep)
+    }
+
+    /// How long the log on disk may grow for those that need its beginning, bytes: half of what would be
+    /// free without it, and less on a short disk.
+    fn longest_log(&self) -> u64 {
+        let shared = &self.shared;
+        let used = shared.log_bytes.load(Ordering::Relaxed);
+        let half = shared.space.free().saturating_add(used) / 2;
+        let longest = half.min(shared.options.max_kept_log_bytes);
+        let within = shared.space.within(usize::MAX);
+        longest.min(within as u64)
+    }
+
+    /// What was asked of the disk for a follower is read beside everything else.
+    pub(super) fn fetch(&mut self, fetch: Fetch) {
+        let (shared, reader) = (self.shared.clone(), self.reader.clone());
+        let place = self.snapshots.places.remove(&fetch.to);
+        tokio::spawn(async move {
+            let to = fetch.to;
+            let read = shared.disk.job(move || reader.read(&fetch, place)).await;
+            let (entries, place) = match read {
+                Err(LogError::Io(error)) => return shared.fail(LogError::Io(error).into()),
+                Err(error) => {
+                    tracing::error!(%error, to, "the log cannot be read for a follower, which is sent a snapshot");
+                    (Vec::new(), None)
+                }
+                Ok(read) => read,
+            };
+            shared.tell(Internal::Fetched { to, entries, place });
         });
-        last - fits.count() as Index
+    }
+
+    pub(super) fn fetched(&mut self, to: NodeId, entries: Vec<Entry>, place: Option<Place>) {
+        match entries.is_empty() {
+            true => world::mark!("log: what a follower needs is gone when it is read"),
+            false => world::mark!("log: a follower is fed from the disk"),
+        }
+        if let Some(place) = place {
+            self.snapshots.places.insert(to, place);
+        }
+        self.step(Input::Fetched { to, entries });
     }
 
     fn cut(&mut self) {
-        let options = &self.shared.options;
         let status = self.core.status();
         let mut through = self.snapshots.durable.min(status.commit);
-        let longest = options.max_log_bytes - options.max_unflushed_bytes();
-        if status.log_bytes <= self.shared.space.within(longest) {
-            through = self.within_from_end(status.base_index, through);
+        if self.shared.log_bytes.load(Ordering::Relaxed) <= self.longest_log() {
+            through = self.within_from_end(through);
             let spool = self.snapshots.spool.as_ref().map(|s| s.stamp.index);
             for needed in [spool, self.snapshots.requested].into_iter().flatten() {
                 if needed < through {
@@ -164,6 +201,7 @@ impl Consensus {
                 world::mark!("compaction: the log behind an installed snapshot is kept");
             }
         } else {
+            world::mark!("compaction: the log is too long to be kept for anybody");
             self.snapshots.kept_for_them = false;
         }
         if through > status.base_index {

@@ -102,7 +102,7 @@ impl<M: Machine> Replica<M> {
             shared.clone(),
             core,
             peers,
-            log_ops,
+            (log_ops, log.reader()),
             ends.inbox,
             ends.internal,
             handed,

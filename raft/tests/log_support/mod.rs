@@ -10,6 +10,7 @@ use world::disk::Disk;
 pub const OPTIONS: LogOptions = LogOptions {
     segment_bytes: 16 << 10,
     fill_bytes: 2 << 10,
+    recover_bytes: 24 << 10,
     reserve_bytes: 64 << 10,
 };
 
@@ -110,6 +111,14 @@ impl Model {
             model.hard_state.vote = None;
         }
         model
+    }
+
+    /// Old segments, whose entries the state holds, may be gone after a start.
+    pub fn without_covered(mut self, stamp: &SnapshotMeta, found: &Recovered) -> Model {
+        if found.base.index <= stamp.index {
+            self.base = self.base.max(found.base.index);
+        }
+        self
     }
 
     /// Keeps what lies behind `base` if the term there is the same.

@@ -56,6 +56,7 @@ impl Default for KvOptions {
 pub fn small(options: &mut Options) {
     options.log.segment_bytes = 64 << 10;
     options.log.fill_bytes = 16 << 10;
+    options.log.recover_bytes = 64 << 10;
     options.log.reserve_bytes = 64 << 10;
     options.store.overlay_bytes = 24 << 10;
     options.store.overlay_limit = 128 << 10;
@@ -65,7 +66,10 @@ pub fn small(options: &mut Options) {
     options.store.reserve_bytes = 16 << 10;
     options.keep_log_bytes = 8 << 10;
     options.flush_log_bytes = 16 << 10;
-    options.max_log_bytes = 64 << 10;
+    options.max_kept_log_bytes = 256 << 10;
+    options.cache_log_bytes = 2 << 10;
+    options.max_unflushed_bytes = 32 << 10;
+    options.max_unapplied_bytes = 64 << 10;
 }
 
 /// A cluster. Cheap to clone. Group 0 is the controllers'.

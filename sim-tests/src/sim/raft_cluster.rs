@@ -51,9 +51,11 @@ impl RaftOptions {
             replicas,
             adjust: Arc::new(|options| {
                 options.keep_log_bytes = 1 << 10;
+                options.cache_log_bytes = 1 << 9;
                 options.flush_log_bytes = 2 << 10;
                 options.log.segment_bytes = 64 << 10;
                 options.log.fill_bytes = 16 << 10;
+                options.log.recover_bytes = 64 << 10;
                 options.store.chunk_bytes = 1 << 10;
                 options.store.cache_bytes = 1 << 20;
             }),

@@ -60,7 +60,7 @@ async fn a_log_that_starts_full_is_cut() {
         } else {
             1 << 20
         };
-        (o.keep_log_bytes, o.max_log_bytes) = (room / 4, room);
+        (o.keep_log_bytes, o.max_unapplied_bytes) = (room / 4, room);
     });
     scenario(options, |c| async move {
         for i in 0..40 {
@@ -95,7 +95,7 @@ async fn no_more_is_applied_than_half_a_log_before_its_flush() {
     let small = options.adjust.clone();
     options.adjust = Arc::new(move |o| {
         small(o);
-        (o.max_log_bytes, o.store.chunk_bytes) = (ROOM, 64 << 10);
+        (o.max_unflushed_bytes, o.store.chunk_bytes) = (ROOM / 2, 64 << 10);
     });
     // Now and then a flush stands still for a while, and the log does not.
     options.disk.stall = 0.02;

@@ -404,7 +404,7 @@ async fn a_new_leader_commits_behind_a_full_log() {
     let options = RaftOptions {
         adjust: std::sync::Arc::new(move |options| {
             adjust(options);
-            options.max_log_bytes = 64 << 10;
+            options.max_unapplied_bytes = 64 << 10;
         }),
         ..small
     };
