@@ -13,6 +13,7 @@ use super::peers::Peers;
 use super::shared::{
     APPLY_WINDOW_BYTES, Apply, Committed, Event, INBOX, Internal, Query, Shared, View, Waiter, lock,
 };
+use super::throttle::Throttle;
 use super::told;
 use super::wire::{unwrap, wrap};
 use bytes::Bytes;
@@ -56,6 +57,7 @@ pub(super) struct Consensus {
     /// Log time of the last command handed out.
     handed_time: u64,
     snapshots: Snapshots,
+    throttle: Throttle,
     /// Log time when this node became leader, and when that was.
     lead_time: (u64, Instant),
     role: Role,
@@ -93,6 +95,7 @@ impl Consensus {
             handed_bytes: 0,
             handed_time: 0,
             snapshots: Snapshots::default(),
+            throttle: Throttle::new(world::clock::now()),
             lead_time: (0, world::clock::now()),
             role: Role::Follower,
             leads_from: None,
@@ -133,6 +136,7 @@ impl Consensus {
                 self.step(Input::Tick);
                 self.start_transfers();
                 self.attend_to_catch_up();
+                self.throttle();
                 self.pulse();
             }
             self.hand_out();
@@ -229,10 +233,22 @@ impl Consensus {
         if self.proposals.is_empty() {
             return;
         }
+        if self.throttle.is_on() {
+            self.proposals.retain(|(_, waiter)| !waiter.reply.is_closed());
+        }
+        let lengths = self.proposals.iter().map(|(command, _)| command.len());
+        let admitted = self.throttle.admit(world::clock::now(), lengths);
+        if admitted < self.proposals.len() {
+            world::mark!("throttle: proposals wait for a member that catches up");
+        }
+        if admitted == 0 {
+            return;
+        }
         let (start, since) = self.lead_time;
         let elapsed = u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX);
         let time_ms = start.saturating_add(elapsed);
-        let proposals = std::mem::take(&mut self.proposals);
+        let later = self.proposals.split_off(admitted);
+        let proposals = std::mem::replace(&mut self.proposals, later);
         let payloads = proposals
             .iter()
             .map(|(c, _)| Payload::from(wrap(time_ms, c)))

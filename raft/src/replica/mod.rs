@@ -24,6 +24,7 @@ mod shared;
 mod space;
 mod start;
 mod status;
+mod throttle;
 mod told;
 mod transfer;
 mod unsent;

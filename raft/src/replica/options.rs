@@ -36,8 +36,12 @@ pub struct Options {
     /// Entries kept in the log, on disk, behind the durable state for followers that lag, bytes.
     pub keep_log_bytes: usize,
     /// For followers that are being sent a snapshot, or catch up after one, the log on disk may grow to
-    /// this many bytes; at most to half of what would be free without it.
+    /// this many bytes; at most to half of what would be free without it. From half of that on clients
+    /// are slowed down, so that the follower does catch up.
     pub max_kept_log_bytes: u64,
+    /// For a follower that lags and acknowledged something, or did not lag, within this time, the log
+    /// may grow to a third of that: who restarts needs no snapshot.
+    pub patience: Duration,
     /// Entries that stay in memory when they are applied, bytes, and up to a quarter more: what is in
     /// flight to followers. Who lags further is fed from the disk.
     pub cache_log_bytes: usize,
@@ -77,6 +81,7 @@ impl Options {
             level: 1,
             keep_log_bytes: 16 << 20,
             max_kept_log_bytes: 16 << 30,
+            patience: Duration::from_secs(60),
             cache_log_bytes: 8 << 20,
             flush_log_bytes: 48 << 20,
             max_unflushed_bytes: 96 << 20,

@@ -5,9 +5,10 @@ use super::Consensus;
 use crate::replica::log_task::LogOp;
 use crate::log::{LogError, Place};
 use crate::replica::shared::{Apply, Internal};
+use crate::replica::throttle::Waiting;
 use crate::replica::transfer;
 use crate::store::Spool;
-use raft_protocol::{Entry, Fetch, Index, Input, NodeId, SnapshotMeta, Term};
+use raft_protocol::{Entry, Fetch, Index, Input, NodeId, Role, SnapshotMeta, Term};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -24,10 +25,9 @@ pub(super) struct Snapshots {
     waiting: Vec<NodeId>,
     /// Transfers under way, and the terms they began in.
     pub(super) active: Vec<(NodeId, Term)>,
-    /// Members that have installed one and have not come near the log's end since. Who has is like
-    /// any other member: what it misses later is its own affair again.
-    catching_up: BTreeMap<NodeId, CatchUp>,
-    /// The log is longer than it would be without those.
+    /// The other members, while this node leads.
+    members: BTreeMap<NodeId, Member>,
+    /// The log is longer than it would be without those that lag.
     kept_for_them: bool,
     /// Through where the state was durable when that was last told.
     durable: Index,
@@ -37,13 +37,54 @@ pub(super) struct Snapshots {
     failed: BTreeMap<NodeId, (u32, Instant)>,
 }
 
-/// How far a member has come since it installed a snapshot.
-struct CatchUp {
+/// How far a member has come.
+struct Member {
     /// It needs the entries behind this.
     has: Index,
-    /// Since when it has come no further.
+    /// When it last came further, or was near the log's end.
     since: Instant,
+    /// It has installed a snapshot and has not come near the end since.
+    installed: bool,
+    /// Entries per second that it acknowledges, lately.
+    rate: f64,
+    /// When that was last looked at, and how far it was.
+    looked: (Instant, Index),
 }
+
+impl Member {
+    fn new(has: Index) -> Member {
+        let since = now();
+        Member {
+            has,
+            since,
+            installed: false,
+            rate: 0.0,
+            looked: (since, has),
+        }
+    }
+
+    /// It holds the log through `acknowledged`; at `near` a member needs nothing that is not kept anyway,
+    /// and is waited for no more; nor is one that comes no further.
+    fn comes_to(&mut self, acknowledged: Index, near: Index) {
+        if acknowledged > self.has {
+            (self.has, self.since) = (acknowledged, now());
+        }
+        if self.has >= near {
+            self.since = now();
+        }
+        self.installed &= self.has < near && self.since.elapsed() < PATIENCE;
+        let (at, had) = self.looked;
+        let elapsed = at.elapsed();
+        if elapsed >= LOOK {
+            let rate = (self.has - had) as f64 / elapsed.as_secs_f64();
+            self.rate = (self.rate + rate) / 2.0;
+            self.looked = (now(), self.has);
+        }
+    }
+}
+
+/// How often the rate of a member is looked at.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// A member that comes no further for so long after a snapshot is waited for no more.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -62,8 +103,9 @@ impl Snapshots {
     pub(super) fn ended(&mut self, to: NodeId, installed: Option<Index>) {
         if let Some(has) = installed {
             self.failed.remove(&to);
-            let since = now();
-            self.catching_up.insert(to, CatchUp { has, since });
+            let mut member = Member::new(has);
+            member.installed = true;
+            self.members.insert(to, member);
             return;
         }
         let (times, until) = self.failed.entry(to).or_insert((0, now()));
@@ -79,32 +121,42 @@ impl Snapshots {
     pub(super) fn stand_down(&mut self) {
         self.waiting.clear();
         self.failed.clear();
-        self.catching_up.clear();
+        self.members.clear();
         self.kept_for_them = false;
         self.places.clear();
     }
 
-    /// Looks at how far those that have installed a snapshot have come: at `near` a member needs nothing
-    /// that is not kept anyway, and is waited for no more; nor is one that comes no further.
+    /// Looks at how far the others have come, this far being near the log's end.
     fn progress(&mut self, near: Index, matched: &[(NodeId, Index)]) {
-        self.catching_up.retain(|to, member| {
-            let acknowledged = matched.iter().find(|(node, _)| node == to);
-            let acknowledged = acknowledged.map_or(0, |(_, index)| *index);
-            if acknowledged > member.has {
-                (member.has, member.since) = (acknowledged, now());
-            }
-            member.has < near && member.since.elapsed() < PATIENCE
-        });
+        let is_member = |node: &NodeId| matched.iter().any(|(other, _)| other == node);
+        self.members.retain(|node, _| is_member(node));
+        for (node, acknowledged) in matched {
+            let member = self.members.entry(*node);
+            let member = member.or_insert_with(|| Member::new(*acknowledged));
+            member.comes_to(*acknowledged, near);
+        }
     }
 
     /// The log through `through` is to go: through where, so that it is left for members that have
-    /// installed a snapshot? (Without it they would be sent another one, and another, for as long as
-    /// the load goes on.)
-    fn leave_for_those(&mut self, through: Index) -> Index {
-        let needed = self.catching_up.values().map(|member| member.has).min();
+    /// installed a snapshot (without it they would be sent another one, and another, for as long as the
+    /// load goes on), and for those that came further, or were near its end, within `patience`?
+    fn leave_for_those(&mut self, through: Index, patience: Duration) -> Index {
+        let waited = |m: &&Member| m.installed || m.since.elapsed() < patience;
+        let needed = self.members.values().filter(waited).map(|m| m.has).min();
         let least = needed.unwrap_or(through).min(through);
         self.kept_for_them = least < through;
         least
+    }
+
+    /// Whether a member is sent a snapshot, or catches up after one; how fast the slowest of the latter
+    /// comes on, entries per second, when there is no other kind.
+    fn waited_for(&self) -> Option<Option<f64>> {
+        if self.spool.is_some() || self.requested.is_some() {
+            return Some(None);
+        }
+        let installed = self.members.values().filter(|member| member.installed);
+        let rates = installed.map(|member| member.rate);
+        rates.min_by(f64::total_cmp).map(Some)
     }
 
     /// Whether a member is to be sent one now.
@@ -123,13 +175,13 @@ impl Consensus {
         self.cut();
     }
 
-    /// Looks after those that catch up, at every tick: the next flush may be far. What was left of the
-    /// log for them goes as they come on.
+    /// Looks after those that lag, at every tick: the next flush may be far. What was left of the log for
+    /// them goes as they come on.
     pub(super) fn attend_to_catch_up(&mut self) {
-        if self.snapshots.catching_up.is_empty() {
+        let status = self.core.status();
+        if status.role != Role::Leader {
             return;
         }
-        let status = self.core.status();
         let near = self.within_from_end(status.last_index);
         self.snapshots.progress(near, &status.matched);
         if self.snapshots.kept_for_them {
@@ -152,6 +204,30 @@ impl Consensus {
         let longest = half.min(shared.options.max_kept_log_bytes);
         let within = shared.space.within(usize::MAX);
         longest.min(within as u64)
+    }
+
+    /// Slows proposals down when the log that is kept for a member becomes long.
+    pub(super) fn throttle(&mut self) {
+        let log = self.shared.log_bytes.load(Ordering::Relaxed) as f64;
+        let waiting = self.snapshots.waited_for().map(|acknowledged| Waiting {
+            fill: log / (self.longest_log() as f64).max(1.0),
+            acknowledged,
+        });
+        let (before, site) = (self.throttle.is_on(), self.shared.site);
+        if self.throttle.look(now(), waiting) {
+            tracing::warn!(
+                group = site.group,
+                node = site.node,
+                "writes are slowed down: {log} bytes of the log are kept for a member that is sent a \
+                 snapshot or catches up after one, half of what they may become"
+            );
+        } else if before && !self.throttle.is_on() {
+            tracing::info!(
+                group = site.group,
+                node = site.node,
+                "writes are no longer slowed down"
+            );
+        }
     }
 
     /// What was asked of the disk for a follower is read beside everything else.
@@ -187,7 +263,8 @@ impl Consensus {
     fn cut(&mut self) {
         let status = self.core.status();
         let mut through = self.snapshots.durable.min(status.commit);
-        if self.shared.log_bytes.load(Ordering::Relaxed) <= self.longest_log() {
+        let log_bytes = self.shared.log_bytes.load(Ordering::Relaxed);
+        if log_bytes <= self.longest_log() {
             through = self.within_from_end(through);
             let spool = self.snapshots.spool.as_ref().map(|s| s.stamp.index);
             for needed in [spool, self.snapshots.requested].into_iter().flatten() {
@@ -196,9 +273,14 @@ impl Consensus {
                 }
                 through = through.min(needed);
             }
-            through = self.snapshots.leave_for_those(through);
+            // Who only lags does not make it so long that clients would be slowed down for it.
+            let patience = match log_bytes <= self.longest_log() / 3 {
+                true => self.shared.options.patience,
+                false => Duration::ZERO,
+            };
+            through = self.snapshots.leave_for_those(through, patience);
             if self.snapshots.kept_for_them {
-                world::mark!("compaction: the log behind an installed snapshot is kept");
+                world::mark!("compaction: the log is kept for a member that lags");
             }
         } else {
             world::mark!("compaction: the log is too long to be kept for anybody");
@@ -325,17 +407,53 @@ mod tests {
     fn who_has_come_near_after_a_snapshot_is_waited_for_no_more() {
         block_on_test(async {
             let mut snapshots = Snapshots::default();
+            let leave = |snapshots: &mut Snapshots, through| {
+                let left = snapshots.leave_for_those(through, Duration::ZERO);
+                assert_eq!(snapshots.kept_for_them, left < through);
+                left
+            };
             snapshots.ended(2, Some(100));
-            assert_eq!(snapshots.leave_for_those(300), 100);
-            assert!(snapshots.kept_for_them);
+            assert_eq!(leave(&mut snapshots, 300), 100);
             snapshots.progress(290, &[(2, 250), (3, 300)]);
-            assert_eq!(snapshots.leave_for_those(300), 250);
+            assert_eq!(leave(&mut snapshots, 300), 250);
+            assert!(snapshots.waited_for().is_some());
             snapshots.progress(290, &[(2, 290), (3, 300)]);
-            assert_eq!(snapshots.leave_for_those(300), 300);
-            assert!(!snapshots.kept_for_them);
+            assert_eq!(leave(&mut snapshots, 300), 300);
             // It falls behind again.
             snapshots.progress(900, &[(2, 290), (3, 900)]);
-            assert_eq!(snapshots.leave_for_those(900), 900);
+            assert_eq!(leave(&mut snapshots, 900), 900);
+            assert_eq!(snapshots.waited_for(), None);
+        });
+    }
+
+    /// A member that restarts, or is cut off for a moment, finds the log where it left it; one that is
+    /// gone for longer is a reason to keep it no more, nor is one that was long gone at an election.
+    #[test]
+    fn who_lags_is_waited_for_with_patience() {
+        block_on_test(async {
+            const PATIENCE: Duration = Duration::from_millis(300);
+            let mut snapshots = Snapshots::default();
+            let members = |two, three| [(2, two), (3, three)];
+            snapshots.progress(100, &members(100, 100));
+            sleep(2 * PATIENCE).await;
+            // Near the end all the time: it goes only now.
+            snapshots.progress(100, &members(100, 100));
+            snapshots.progress(900, &members(100, 900));
+            assert_eq!(snapshots.leave_for_those(800, PATIENCE), 100);
+            assert_eq!(snapshots.leave_for_those(800, Duration::ZERO), 800);
+            assert_eq!(snapshots.waited_for(), None, "nobody is slowed down for it");
+            sleep(PATIENCE / 2).await;
+            snapshots.progress(900, &members(101, 900));
+            sleep(PATIENCE / 2).await;
+            snapshots.progress(900, &members(101, 900));
+            assert_eq!(snapshots.leave_for_those(800, PATIENCE), 101, "it comes on");
+            sleep(PATIENCE).await;
+            snapshots.progress(900, &members(101, 900));
+            assert_eq!(snapshots.leave_for_those(800, PATIENCE), 800);
+            // A member no more.
+            snapshots.ended(2, Some(500));
+            snapshots.progress(900, &members(500, 900)[1..]);
+            assert_eq!(snapshots.leave_for_those(800, PATIENCE), 800);
         });
     }
 }

@@ -67,6 +67,7 @@ pub fn small(options: &mut Options) {
     options.keep_log_bytes = 8 << 10;
     options.flush_log_bytes = 16 << 10;
     options.max_kept_log_bytes = 256 << 10;
+    options.patience = Duration::ZERO;
     options.cache_log_bytes = 2 << 10;
     options.max_unflushed_bytes = 32 << 10;
     options.max_unapplied_bytes = 64 << 10;

@@ -51,6 +51,7 @@ impl RaftOptions {
             replicas,
             adjust: Arc::new(|options| {
                 options.keep_log_bytes = 1 << 10;
+                options.patience = Duration::ZERO;
                 options.cache_log_bytes = 1 << 9;
                 options.flush_log_bytes = 2 << 10;
                 options.log.segment_bytes = 64 << 10;

@@ -4,6 +4,7 @@
 
 mod agreement;
 mod births;
+mod catch_up;
 mod churn;
 mod common;
 mod compaction;

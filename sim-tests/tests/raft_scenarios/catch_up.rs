@@ -1,0 +1,246 @@
+//! Members that lag are fed from the log on disk; those that are too slow for it hold clients back.
+
+use super::common::*;
+use sim_tests::sim::nodes::eventually;
+use sim_tests::sim::{RaftCluster, RaftOptions, trace, wire};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+use world::net::inject::{Verdict, set_judge};
+
+/// Bytes of a command.
+const SIZE: usize = 1000;
+
+fn big(name: &str, number: usize) -> Vec<u8> {
+    let mut command = command(name, number);
+    command.resize(SIZE, b'.');
+    command
+}
+
+/// Hardly anything stays in memory, and a megabyte on disk.
+fn long_on_disk() -> RaftOptions {
+    let mut options = RaftOptions::small_log(3);
+    let small = options.adjust.clone();
+    options.adjust = Arc::new(move |replica| {
+        small(replica);
+        replica.keep_log_bytes = 1 << 20;
+        replica.log.recover_bytes = 4 << 20;
+        replica.max_append_bytes = 8 << 10;
+    });
+    options
+}
+
+fn count(kind: &'static str) -> Arc<AtomicU64> {
+    let seen = Arc::new(AtomicU64::new(0));
+    let counter = seen.clone();
+    trace::check(move |_, event| {
+        if event.kind == kind {
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
+    });
+    seen
+}
+
+fn hits(mark: &str) -> u64 {
+    trace::marks().get(mark).copied().unwrap_or(0)
+}
+
+const FED: &str = "log: a follower is fed from the disk";
+
+async fn writes(c: &RaftCluster, leader: u64, name: &str, count: usize) {
+    for burst in 0..count / 10 {
+        let fired: Vec<_> = (0..10)
+            .map(|i| fire(c, leader, big(name, 10 * burst + i), LONG))
+            .collect();
+        for task in fired {
+            assert!(task.await.expect("not cancelled").1, "the leader stays");
+        }
+    }
+}
+
+/// A member was away for longer than the log in memory reaches back, and not for longer than the log
+/// on disk does: no snapshot is sent. The leader's log has entries of several terms, and it may lose
+/// mail and members in the middle of it.
+#[madsim::test]
+async fn who_was_away_is_fed_from_the_disk() {
+    scenario(long_on_disk(), |c| async move {
+        let installs = count("install");
+        let mut all = Vec::new();
+        for round in 0..4 {
+            let leader = c.wait_leader(&c.ids()).await;
+            let others = c.others(&[leader]);
+            let victim = others[round % 2];
+            c.kill(victim);
+            writes(&c, leader, &format!("missed {round}"), 100).await;
+            if round % 2 == 1 {
+                // Another one leads when it comes back, if its log has all.
+                wire::faults(wire::Faults::unreliable());
+                c.crash(leader);
+                c.start(leader);
+            }
+            c.start(victim);
+            let command = big("together", round);
+            let index = c.agree(&command, LONG).await;
+            all.push(command);
+            c.settle(&c.ids(), index).await;
+            wire::faults(wire::Faults::default());
+        }
+        assert!(hits(FED) >= 40, "fed {} times", hits(FED));
+        assert_eq!(installs.load(Ordering::Relaxed), 0, "nobody was sent a snapshot");
+        heal_and_settle(&c).await;
+        exactly_once(&c, &all).await;
+    })
+    .await;
+}
+
+/// A member restarts under load: for a while the log is left where it was, and it needs no snapshot. One
+/// that stays away is a reason to keep the log no more.
+#[madsim::test]
+async fn who_restarts_under_load_needs_no_snapshot() {
+    let mut options = RaftOptions::small_log(3);
+    let small = options.adjust.clone();
+    options.adjust = Arc::new(move |replica| {
+        small(replica);
+        replica.patience = Duration::from_secs(5);
+    });
+    scenario(options, |c| async move {
+        let installs = count("install");
+        let leader = c.wait_leader(&c.ids()).await;
+        let victim = c.others(&[leader])[0];
+        for round in 0..3 {
+            writes(&c, leader, &format!("before {round}"), 20).await;
+            c.settle(&c.ids(), 0).await;
+            c.kill(victim);
+            writes(&c, leader, &format!("missed {round}"), 200).await;
+            c.start(victim);
+            let index = c.agree(&big("together", round), LONG).await;
+            c.settle(&c.ids(), index).await;
+        }
+        assert_eq!(installs.load(Ordering::Relaxed), 0, "no snapshot was sent");
+        c.kill(victim);
+        writes(&c, leader, "alone", 200).await;
+        let long = c.status(leader).expect("up");
+        assert!(long.last - long.base >= 200, "the log is left for it");
+        eventually("the log is cut", LONG, || async {
+            c.status(leader).is_some_and(|s| s.last - s.base <= 30)
+        })
+        .await;
+        c.start(victim);
+        heal_and_settle(&c).await;
+        assert_eq!(installs.load(Ordering::Relaxed), 1);
+    })
+    .await;
+}
+
+/// What a follower needs has rotted on the leader's disk: it is not sent on, and the follower gets a
+/// snapshot instead.
+#[madsim::test]
+async fn what_has_rotted_is_not_sent_to_anybody() {
+    scenario(long_on_disk(), |c| async move {
+        let installs = count("install");
+        let leader = c.wait_leader(&c.ids()).await;
+        let victim = c.others(&[leader])[0];
+        writes(&c, leader, "before", 10).await;
+        c.settle(&c.ids(), 0).await;
+        c.kill(victim);
+        writes(&c, leader, "missed", 300).await;
+        let disk = c.nodes.disk(c.key(leader));
+        let segments = disk.files().into_iter().map(|(name, _)| name);
+        let mut segments: Vec<String> = segments.filter(|n| n.ends_with(".seg")).collect();
+        segments.sort();
+        assert!(segments.len() >= 4, "{segments:?}");
+        for segment in &segments[1..3] {
+            let at = 8192 + 20_000 + wire::below(20_000);
+            assert!(disk.flip_bit(segment, at, 5));
+        }
+        c.start(victim);
+        let index = c.agree(&big("together", 0), LONG).await;
+        c.settle(&c.ids(), index).await;
+        assert_eq!(installs.load(Ordering::Relaxed), 1);
+        assert!(hits(FED) > 0, "up to the rot it was fed");
+        heal_and_settle(&c).await;
+    })
+    .await;
+}
+
+/// Clients write all the time, and faster than a member that is far away can be fed behind its snapshot.
+/// The log that is kept for it has a limit; before it is reached the clients are slowed down until the
+/// member has caught up, in one install. Then they are as fast as before.
+#[madsim::test]
+async fn who_is_slower_than_the_clients_catches_up() {
+    const LONGEST: u64 = 2 << 20;
+    const WRITERS: usize = 16;
+    let mut options = RaftOptions::small_log(3);
+    let small = options.adjust.clone();
+    options.adjust = Arc::new(move |replica| {
+        small(replica);
+        replica.max_kept_log_bytes = LONGEST;
+        // More than is under way to it.
+        replica.keep_log_bytes = 128 << 10;
+        replica.store.chunk_bytes = 1 << 20;
+        // One entry in an append: some eighty of them in a second at this distance.
+        replica.max_append_bytes = 1;
+    });
+    scenario(options, |c| async move {
+        let leader = c.wait_leader(&c.ids()).await;
+        let victim = c.others(&[leader])[0];
+        writes(&c, leader, "before", 10).await;
+        c.settle(&c.ids(), 0).await;
+        c.kill(victim);
+        writes(&c, leader, "missed", 50).await;
+        let (installs, done) = (count("install"), Arc::new(AtomicBool::new(false)));
+        set_judge(Some(Box::new(move |passing| {
+            match passing.from.node == victim || passing.to.node == victim {
+                true => Verdict::Delay(Duration::from_millis(200)),
+                false => Verdict::Pass,
+            }
+        })));
+        c.start(victim);
+        let written = Arc::new(AtomicU64::new(0));
+        let writers: Vec<_> = (0..WRITERS)
+            .map(|writer| {
+                let (c, done, written) = (c.clone(), done.clone(), written.clone());
+                tokio::spawn(async move {
+                    let mut number = 0;
+                    while !done.load(Ordering::Relaxed) {
+                        let command = big(&format!("writer {writer}"), number);
+                        c.propose(leader, command, LONG).await.expect("it is written");
+                        written.fetch_add(1, Ordering::Relaxed);
+                        number += 1;
+                    }
+                })
+            })
+            .collect();
+        let rate = async |seconds: u64| {
+            let before = written.load(Ordering::Relaxed);
+            millis(1000 * seconds).await;
+            (written.load(Ordering::Relaxed) - before) / seconds
+        };
+        let usual = rate(1).await;
+        assert!(usual > 500, "{usual} writes in a second");
+        // What is kept anyway holds some 130 commands.
+        eventually("it catches up", 4 * LONG, || async {
+            let last = c.status(leader).expect("up").last;
+            let caught_up = |applied| applied > 100 && last - applied < 140;
+            c.status(victim).is_some_and(|s| caught_up(s.applied))
+        })
+        .await;
+        assert!(hits("throttle: proposals wait for a member that catches up") > 0);
+        assert_eq!(installs.load(Ordering::Relaxed), 1, "one snapshot was enough");
+        // When nobody is waited for, nobody is slowed down.
+        set_judge(None);
+        millis(1000).await;
+        let after = rate(1).await;
+        assert!(after > usual / 2, "{usual} writes in a second, then {after}");
+        done.store(true, Ordering::Relaxed);
+        for writer in writers {
+            writer.await.expect("not cancelled");
+        }
+        eventually("the log is cut", LONG, || async {
+            c.status(leader).is_some_and(|s| s.last - s.base <= 300)
+        })
+        .await;
+        heal_and_settle(&c).await;
+    })
+    .await;
+}
