@@ -47,12 +47,17 @@ fn what_was_replaced_is_not_read() {
         let terms = [(19, 1), (90, 3)];
         let reader = log.reader();
         for after in 0..90 {
-            let (entries, _) = reader.read(&fetch(after, &terms, 5000), None).expect("reads");
+            let (entries, _) = reader
+                .read(&fetch(after, &terms, 5000), None)
+                .expect("reads");
             let expected = &held[after as usize..];
             let n = expected.len().min(5000 / expected[0].size());
             assert_eq!(entries, expected[..n], "behind {after}");
         }
-        assert_eq!(reader.read(&fetch(90, &terms, 1), None).expect("reads").0, []);
+        assert_eq!(
+            reader.read(&fetch(90, &terms, 1), None).expect("reads").0,
+            []
+        );
         // One after the other, each from where the one before ended.
         let mut rng = Rng(7);
         let (mut all, mut place) = (Vec::new(), None);

@@ -77,7 +77,9 @@ impl OnDisk {
             bytes = bytes.saturating_add(if *n == 0 { 1 } else { run.bytes });
             fits
         });
-        fit.map(|(_, run)| run).map(|run| (run.last, run.term)).collect()
+        fit.map(|(_, run)| run)
+            .map(|run| (run.last, run.term))
+            .collect()
     }
 
     /// The last entry at or before `index` whose term is not above `term`, if one is behind the base.

@@ -132,7 +132,10 @@ impl Core {
         };
         p.fetching = true;
         let terms = self.log.terms_on_disk(after, max_bytes);
-        why!(self, "{to} needs what is behind {after} -> read it from the disk");
+        why!(
+            self,
+            "{to} needs what is behind {after} -> read it from the disk"
+        );
         self.out.fetches.push(Fetch {
             to,
             after,

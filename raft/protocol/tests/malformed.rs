@@ -287,7 +287,8 @@ fn no_babble_breaks_an_invariant() {
                 2 => drop(solo.step(Input::Compact(index))),
                 7 => drop(solo.step(Input::Evict(index))),
                 8 => {
-                    let entries = (0..draw(3)).map(|i| support::entry(term, index.saturating_add(i)));
+                    let entries =
+                        (0..draw(3)).map(|i| support::entry(term, index.saturating_add(i)));
                     let entries = entries.collect();
                     drop(solo.step(Input::Fetched { to: from, entries }));
                 }

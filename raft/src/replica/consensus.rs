@@ -16,9 +16,11 @@ use super::shared::{
 use super::throttle::Throttle;
 use super::told;
 use super::wire::{unwrap, wrap};
-use bytes::Bytes;
 use crate::log::LogReader;
-use raft_protocol::{Body, Core, Entry, Index, Input, Output, Payload, Proposed, ReadRefusal, Role, Term};
+use bytes::Bytes;
+use raft_protocol::{
+    Body, Core, Entry, Index, Input, Output, Payload, Proposed, ReadRefusal, Role, Term,
+};
 use snapshots::Snapshots;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -234,7 +236,8 @@ impl Consensus {
             return;
         }
         if self.throttle.is_on() {
-            self.proposals.retain(|(_, waiter)| !waiter.reply.is_closed());
+            self.proposals
+                .retain(|(_, waiter)| !waiter.reply.is_closed());
         }
         let lengths = self.proposals.iter().map(|(command, _)| command.len());
         let admitted = self.throttle.admit(world::clock::now(), lengths);
@@ -381,7 +384,10 @@ impl Consensus {
         let applied = self.shared.time_ms.load(Ordering::Relaxed);
         let not_handed = self.core.entries(self.handed + 1, Index::MAX, usize::MAX);
         let in_log = last_time(not_handed).unwrap_or(self.handed_time);
-        debug_assert!(self.handed >= status.evicted_index, "what is evicted was handed out");
+        debug_assert!(
+            self.handed >= status.evicted_index,
+            "what is evicted was handed out"
+        );
         in_log.max(applied)
     }
 
@@ -436,7 +442,8 @@ impl Consensus {
         let options = &self.shared.options;
         // What a start finds behind the state is in memory until it is applied.
         let start = options.max_unflushed_bytes + options.keep_log_bytes;
-        let log = options.max_unapplied_bytes + options.cache_log_bytes + options.cache_log_bytes / 4;
+        let log =
+            options.max_unapplied_bytes + options.cache_log_bytes + options.cache_log_bytes / 4;
         let log = log.max(start) + options.max_uncommitted_bytes + IN_FLIGHT_BYTES;
         let (core, inside, reads) = (&self.core, self.internal.len(), self.reads.len());
         self.pulse.beat(self.shared.site, || {

@@ -2,8 +2,8 @@
 //! need what was compacted away.
 
 use super::Consensus;
-use crate::replica::log_task::LogOp;
 use crate::log::{LogError, Place};
+use crate::replica::log_task::LogOp;
 use crate::replica::shared::{Apply, Internal};
 use crate::replica::throttle::Waiting;
 use crate::replica::transfer;

@@ -167,7 +167,13 @@ mod tests {
     #[test]
     fn a_slow_member_catches_up_within_the_limit() {
         // Clients alone would fill the log after 800 ticks.
-        for (sent, taken) in [(600, 50), (3000, 50), (3000, WANTED), (20_000, 10), (0, 100)] {
+        for (sent, taken) in [
+            (600, 50),
+            (3000, 50),
+            (3000, WANTED),
+            (20_000, 10),
+            (0, 100),
+        ] {
             let (ticks, longest) = catch_up(sent, taken);
             // Nobody is stopped altogether: a snapshot that takes for ever is given up at the limit.
             let least = sent as f64 * TICK.as_secs_f64() * LEAST_BYTES / LEN as f64;

@@ -43,12 +43,14 @@ pub const EXPECTED: &[&str] = &[
     "leader: deposed with proposals under way",
     "leader: it begins with entries of earlier terms not committed",
     "log: a conflicting suffix is replaced",
+    "log: a follower is fed from the disk",
     "log: a reset hides older segments",
     "log: a segment is missing in the middle",
     "log: a torn tail is cut",
     "log: damage is found, the node abstains",
     "log: it lies behind the state, and restarts there",
     "log: old segments are purged",
+    "log: segments that the state covers are left unread",
     "log: several writes share a sync",
     "log: the last record is written from its copy",
     "move: a late release",
@@ -119,6 +121,14 @@ pub const ELSEWHERE: &[(&str, &str)] = &[
     (
         "read: a short answer passes where long ones wait to be sent",
         "raft/src/replica/apply_tests.rs::replies_that_wait_to_be_sent_are_bounded",
+    ),
+    (
+        "log: what a follower needs is gone when it is read",
+        "sim-tests/tests/raft_scenarios/catch_up.rs::what_has_rotted_is_not_sent_to_anybody",
+    ),
+    (
+        "throttle: proposals wait for a member that catches up",
+        "sim-tests/tests/raft_scenarios/catch_up.rs::who_is_slower_than_the_clients_catches_up",
     ),
     (
         "log: no spare segment on a disk without room",

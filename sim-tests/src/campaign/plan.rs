@@ -72,6 +72,10 @@ pub struct Options {
     pub garbage_percent: u64,
     /// KiB of each disk, of which files take what was written of them; 0: without end.
     pub disk_kib: u64,
+    /// A member that lags is waited for so long (ms), with small limits.
+    pub patience_ms: u64,
+    /// KiB that the log on disk may have for those that need it, with small limits.
+    pub kept_kib: u64,
     /// In the liveness phase only a quorum of each group is healed; the rest stays broken for ever.
     pub core_only: bool,
     /// How it is broken.
@@ -144,6 +148,8 @@ impl Default for Options {
             stall_ppm: 0,
             garbage_percent: 5,
             disk_kib: 0,
+            patience_ms: 0,
+            kept_kib: 256,
             core_only: false,
             broken: Broken::Down,
             broken_leader: false,

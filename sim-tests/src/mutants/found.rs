@@ -235,8 +235,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
         seen: "a reader: under a steady load a follower is sent the whole state again and again",
         edits: &[edit(
             "raft/src/replica/snapshots.rs",
-            "            member.has < near && member.since.elapsed() < PATIENCE\n",
-            "            member.has < near && member.since.elapsed() < PATIENCE && near == 0\n",
+            "        self.installed &= self.has < near && self.since.elapsed() < PATIENCE;\n",
+            "        self.installed &= self.has < near && self.since.elapsed() < PATIENCE && near == 0;\n",
         )],
         tests: &["sim-tests/raft_scenarios::snapshots::snapshot_install_under_load"],
     },

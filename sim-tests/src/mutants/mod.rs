@@ -10,6 +10,7 @@
 
 mod controller;
 mod election;
+mod fed;
 mod found;
 mod log;
 mod net;
@@ -66,6 +67,7 @@ const FAMILIES: &[&[Mutant]] = &[
     replication::MUTANTS,
     reads::MUTANTS,
     log::MUTANTS,
+    fed::MUTANTS,
     net::MUTANTS,
     state::MUTANTS,
     sessions::MUTANTS,

@@ -69,7 +69,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         seen: "etcd #1763",
         edits: &[edit(
             "raft/protocol/src/log.rs",
-            "let keep = self.term(meta.index) == Some(meta.term);",
+            "let keep = meta.index >= self.evicted && self.term(meta.index) == Some(meta.term);",
             "let keep = self.term(meta.index) == Some(meta.term) && meta.index == self.last_index();",
         )],
         tests: &["raft-protocol/snapshots::a_snapshot_keeps_a_suffix"],

@@ -120,8 +120,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
         seen: "wound 6",
         edits: &[edit(
             "raft/protocol/src/log.rs",
-            "            n => (all[n - 1].index, all[n - 1].term),",
-            "            n => (n as u64, all[n - 1].term),",
+            "                return (all[n].index, all[n].term);",
+            "                return (n as u64 + 1, all[n].term);",
         )],
         tests: &[
             "sim-tests/raft_scenarios::wounds::conflict_behind_a_compacted_log",
@@ -135,7 +135,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         seen: "wound 7",
         edits: &[edit(
             "raft/protocol/src/log.rs",
-            "let keep = self.term(meta.index) == Some(meta.term);",
+            "let keep = meta.index >= self.evicted && self.term(meta.index) == Some(meta.term);",
             "let keep = self.term(meta.index).is_some();",
         )],
         tests: &[

@@ -86,7 +86,11 @@ async fn who_was_away_is_fed_from_the_disk() {
             wire::faults(wire::Faults::default());
         }
         assert!(hits(FED) >= 40, "fed {} times", hits(FED));
-        assert_eq!(installs.load(Ordering::Relaxed), 0, "nobody was sent a snapshot");
+        assert_eq!(
+            installs.load(Ordering::Relaxed),
+            0,
+            "nobody was sent a snapshot"
+        );
         heal_and_settle(&c).await;
         exactly_once(&c, &all).await;
     })
@@ -204,7 +208,9 @@ async fn who_is_slower_than_the_clients_catches_up() {
                     let mut number = 0;
                     while !done.load(Ordering::Relaxed) {
                         let command = big(&format!("writer {writer}"), number);
-                        c.propose(leader, command, LONG).await.expect("it is written");
+                        c.propose(leader, command, LONG)
+                            .await
+                            .expect("it is written");
                         written.fetch_add(1, Ordering::Relaxed);
                         number += 1;
                     }
@@ -226,12 +232,19 @@ async fn who_is_slower_than_the_clients_catches_up() {
         })
         .await;
         assert!(hits("throttle: proposals wait for a member that catches up") > 0);
-        assert_eq!(installs.load(Ordering::Relaxed), 1, "one snapshot was enough");
+        assert_eq!(
+            installs.load(Ordering::Relaxed),
+            1,
+            "one snapshot was enough"
+        );
         // When nobody is waited for, nobody is slowed down.
         set_judge(None);
         millis(1000).await;
         let after = rate(1).await;
-        assert!(after > usual / 2, "{usual} writes in a second, then {after}");
+        assert!(
+            after > usual / 2,
+            "{usual} writes in a second, then {after}"
+        );
         done.store(true, Ordering::Relaxed);
         for writer in writers {
             writer.await.expect("not cancelled");

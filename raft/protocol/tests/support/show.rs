@@ -48,9 +48,16 @@ pub fn output(id: NodeId, out: &Output) -> Vec<String> {
         lines.push(format!("{id} wants a snapshot sent to {to}"));
     }
     for f in &out.fetches {
-        let terms: Vec<String> = f.terms.iter().map(|(i, t)| format!("..={i} t{t}")).collect();
+        let terms: Vec<String> = f
+            .terms
+            .iter()
+            .map(|(i, t)| format!("..={i} t{t}"))
+            .collect();
         let terms = terms.join(", ");
-        lines.push(format!("{id} reads for {} behind {}: {terms}", f.to, f.after));
+        lines.push(format!(
+            "{id} reads for {} behind {}: {terms}",
+            f.to, f.after
+        ));
     }
     if let Some(wanted) = out.snapshot_accepted {
         lines.push(format!("{id} snapshot accepted: {wanted}"));

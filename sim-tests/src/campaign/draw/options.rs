@@ -80,6 +80,8 @@ pub(super) fn draw(draw: &mut Draw) -> Options {
             ..=500 => draw.of(&[0, 0, 3 << 10, 6 << 10]),
             _ => 0,
         },
+        patience_ms: draw.of(&[0, 0, 3000, 60_000]),
+        kept_kib: draw.of(&[16, 256, 256]),
         core_only: draw.chance(25),
         broken: draw.of(&[
             Broken::Down,

@@ -291,6 +291,8 @@ fn cluster_options(plan: &Plan) -> KvOptions {
     let (limits, append_bytes, padding) =
         (options.small_limits, options.append_bytes, options.padding);
     let disk = options.disk_kib << 10;
+    let patience = Duration::from_millis(options.patience_ms);
+    let kept = options.kept_kib << 10;
     KvOptions {
         ctrlers: options.ctrlers,
         groups: options.groups,
@@ -304,6 +306,8 @@ fn cluster_options(plan: &Plan) -> KvOptions {
                 // at the most, since each costs a round trip.
                 replica.keep_log_bytes = 1 << 10;
                 replica.flush_log_bytes = 3 << 10;
+                replica.patience = patience;
+                replica.max_kept_log_bytes = kept;
                 replica.store.chunk_bytes = (padding / 4).max(512);
             }
             if disk > 0 {
