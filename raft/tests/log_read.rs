@@ -141,9 +141,16 @@ fn a_start_leaves_unread_what_the_state_holds() {
             assert_eq!(last, Some(300));
             assert_eq!(found.entries[0].index, found.base.index + 1);
             assert!(disk.files().len() < 8, "{} segments", disk.files().len());
+            // All that was said is durable, and holds without what was removed.
+            drop(log);
+            disk.power_fail();
+            let (again, at_once) = open(&disk.disk(), &meta(250, 1)).expect("opens");
+            assert_eq!(at_once.damage, None);
+            assert_eq!(at_once.base, found.base);
+            assert_eq!(at_once.entries, found.entries);
+            log = again;
             append(&mut log, 1, 301..=302);
             drop(log);
-            // All that was said is durable, and holds without what was removed.
             disk.power_fail();
             let again = open(&disk.disk(), &meta(250, 1)).expect("opens").1;
             assert_eq!(again.damage, None);

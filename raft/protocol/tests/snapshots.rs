@@ -266,3 +266,67 @@ fn nothing_behind_a_snapshot_is_applied_before_the_switch_is_durable() {
     assert_eq!((solo.status().commit, out.apply_through), (4, None));
     assert_eq!(solo.persist().apply_through, Some(4));
 }
+
+/// What was read for one place is of no use at another: the follower lost entries meanwhile, and the
+/// leader asks anew from where it is now.
+#[test]
+fn what_was_read_for_another_place_is_not_sent() {
+    let mut solo = Solo::leader(3, &[], 0);
+    solo.step(Input::Propose((0..9).map(|n| Payload::from([n])).collect()));
+    solo.persist();
+    solo.acknowledge(2, 1, 1);
+    solo.acknowledge(2, 1, 10);
+    solo.acknowledge(3, 1, 5);
+    let read = |solo: &Solo, after: Index| {
+        let entries = solo.core.entries(after + 1, 9, usize::MAX);
+        entries.to_vec()
+    };
+    let (behind_3, behind_5) = (read(&solo, 3), read(&solo, 5));
+    solo.step(Input::Evict(10));
+    assert_eq!(solo.status().evicted_index, 10);
+    let lost = |hint_index| Message::HeartbeatReply {
+        term: 1,
+        round: 0,
+        verdict: HeartbeatVerdict::Lost {
+            hint_index,
+            hint_term: 1,
+        },
+    };
+    let asked = |out: &Output| {
+        out.fetches
+            .iter()
+            .map(|f| (f.to, f.after))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(asked(&solo.receive(3, lost(5))), [(3, 5)]);
+    // Nothing more is asked for while that is read, and then for what it needs now.
+    assert_eq!(asked(&solo.receive(3, lost(3))), []);
+    let fetched = |entries| Input::Fetched { to: 3, entries };
+    let out = solo.step(fetched(behind_5.clone()));
+    assert_eq!((appends_in(&out), asked(&out)), (vec![], vec![(3, 3)]));
+    let out = solo.step(fetched(behind_3));
+    let Message::Append {
+        prev_index: 3,
+        prev_term: 1,
+        entries,
+        ..
+    } = &out.messages[0].message
+    else {
+        panic!("{out:?}");
+    };
+    assert_eq!(entries[0].index, 4);
+    // An answer that nobody waits for, and one that is not of this log.
+    let out = solo.step(fetched(behind_5));
+    assert_eq!(
+        out,
+        Output {
+            reasons: out.reasons.clone(),
+            ..Output::default()
+        }
+    );
+    assert_eq!(asked(&solo.receive(3, lost(2))), [(3, 2)]);
+    let out = solo.step(fetched(vec![support::entry(9, 3)]));
+    assert_eq!((appends_in(&out), asked(&out)), (vec![], vec![(3, 2)]));
+    let out = solo.step(fetched(vec![]));
+    assert_eq!((out.snapshots, out.fetches), (vec![3], vec![]));
+}

@@ -13,7 +13,7 @@ pub const MUTANTS: &[Mutant] = &[
             "            self.step(Input::Evict(self.handed));",
             "            self.step(Input::Evict(self.apply_through));",
         )],
-        tests: &["sim-tests/raft_scenarios::catch_up::who_is_slower"],
+        tests: &["sim-tests/raft_scenarios::catch_up::what_is_not_handed"],
     },
     Mutant {
         id: "X84",
@@ -37,7 +37,7 @@ pub const MUTANTS: &[Mutant] = &[
             "        let own = entry.index == *index && log.term(*index) == Some(entry.term);",
             "        let own = log.term(*index).is_some();",
         )],
-        tests: &["raft-protocol/walk::random"],
+        tests: &["raft-protocol/snapshots::what_was_read"],
     },
     Mutant {
         id: "X86",

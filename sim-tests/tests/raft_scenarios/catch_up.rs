@@ -136,6 +136,44 @@ async fn who_restarts_under_load_needs_no_snapshot() {
     .await;
 }
 
+/// A start finds more entries behind the state than the state machine takes at once: each stays in
+/// memory until it is handed over.
+#[madsim::test]
+async fn what_is_not_handed_over_stays_in_memory() {
+    let mut options = RaftOptions::small_log(3);
+    let small = options.adjust.clone();
+    options.adjust = Arc::new(move |replica| {
+        small(replica);
+        replica.flush_log_bytes = 64 << 20;
+        replica.log.segment_bytes = 16 << 20;
+    });
+    scenario(options, |c| async move {
+        let leader = c.wait_leader(&c.ids()).await;
+        let mut all = Vec::new();
+        for number in 0..60 {
+            // Three times what is handed over at once.
+            let mut command = command("long", number);
+            command.resize(64 << 10, b'.');
+            all.push(command);
+        }
+        for command in &all {
+            assert!(
+                fire(&c, leader, command.clone(), LONG)
+                    .await
+                    .expect("done")
+                    .1
+            );
+        }
+        c.settle(&c.ids(), 0).await;
+        c.ids().into_iter().for_each(|node| c.crash(node));
+        c.ids().into_iter().for_each(|node| c.start(node));
+        c.agree(&big("after", 0), LONG).await;
+        heal_and_settle(&c).await;
+        exactly_once(&c, &all).await;
+    })
+    .await;
+}
+
 /// What a follower needs has rotted on the leader's disk: it is not sent on, and the follower gets a
 /// snapshot instead.
 #[madsim::test]

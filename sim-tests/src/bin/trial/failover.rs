@@ -2,6 +2,7 @@
 
 use super::server::Cluster;
 use kv::api::{CHANNEL, Request, Response};
+use raft::replica::ReplicaStatus;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -33,15 +34,7 @@ pub async fn run(kills: u32) -> Result<(), String> {
             }
         });
     }
-    let links: Vec<Link> = cluster
-        .servers
-        .iter()
-        .map(|at| {
-            let hello = Arc::new(ctrler::program::client_hello);
-            let check = Arc::new(|_: &Hello| Ok(()));
-            Link::new(at.clone(), Limits::default(), hello, check)
-        })
-        .collect();
+    let links = links(&cluster.servers);
     let mut waits = Vec::new();
     for kill in 1..=kills {
         let leader = whole(&links).await?;
@@ -70,21 +63,38 @@ pub async fn run(kills: u32) -> Result<(), String> {
     Ok(())
 }
 
+/// A link to each of these servers.
+pub fn links(servers: &[String]) -> Vec<Link> {
+    let link = |at: &String| {
+        let hello = Arc::new(ctrler::program::client_hello);
+        let check = Arc::new(|_: &Hello| Ok(()));
+        Link::new(at.clone(), Limits::default(), hello, check)
+    };
+    servers.iter().map(link).collect()
+}
+
+/// What the members say that answer within a second.
+pub async fn pages(links: &[Link]) -> Vec<ReplicaStatus> {
+    let mut pages = Vec::new();
+    for link in links {
+        let status = postcard::to_stdvec(&Request::Status).unwrap_or_default();
+        let answer = link
+            .call(CHANNEL, status.into(), Duration::from_secs(1))
+            .await;
+        if let Ok(answer) = answer
+            && let Ok(Response::Status(page)) = postcard::from_bytes(&answer)
+        {
+            pages.push(page.replica);
+        }
+    }
+    pages
+}
+
 /// Waits until all members answer, agree on a leader and lag by little; the leader's place.
-async fn whole(links: &[Link]) -> Result<usize, String> {
-    let status = postcard::to_stdvec(&Request::Status).map_err(|e| e.to_string())?;
+pub async fn whole(links: &[Link]) -> Result<usize, String> {
     let since: Instant = now();
     loop {
-        let mut pages = Vec::new();
-        for link in links {
-            let body = status.clone().into();
-            let answer = link.call(CHANNEL, body, Duration::from_secs(1)).await;
-            if let Ok(answer) = answer
-                && let Ok(Response::Status(page)) = postcard::from_bytes(&answer)
-            {
-                pages.push(page.replica);
-            }
-        }
+        let pages = pages(links).await;
         let leader = pages.first().and_then(|page| page.leader);
         let newest = pages.iter().map(|page| page.commit).max().unwrap_or(0);
         let agreed = |leader| {

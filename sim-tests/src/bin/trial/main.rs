@@ -4,12 +4,15 @@
 //! cargo run --release -p sim-tests --bin trial -- hostile             # all attacks, each on new servers
 //! cargo run --release -p sim-tests --bin trial -- hostile half-frames unread-values
 //! cargo run --release -p sim-tests --bin trial -- failover --kills 100
+//! cargo run --release -p sim-tests --bin trial -- catch-up --gib 5
 //! ```
 //!
 //! The servers are child processes of this program on loopback, as the attackers are.
 
 #[cfg(not(madsim))]
 mod attacks;
+#[cfg(not(madsim))]
+mod catch_up;
 #[cfg(not(madsim))]
 mod failover;
 #[cfg(not(madsim))]
@@ -75,6 +78,13 @@ fn run() -> i32 {
             #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
             kills: u32,
         },
+        /// A follower of a group with much state is away until it needs a snapshot: prints how it
+        /// catches up while 64 clients write
+        CatchUp {
+            /// GiB of values
+            #[arg(long, default_value_t = 1.0)]
+            gib: f64,
+        },
     }
 
     ctrler::program::run(async move {
@@ -88,6 +98,7 @@ fn run() -> i32 {
                 attacks::run_all(attacks, time, connection_memory).await
             }
             Args::Failover { kills } => failover::run(kills).await,
+            Args::CatchUp { gib } => catch_up::run(gib).await,
         }
     })
 }

@@ -58,6 +58,8 @@ pub struct Cluster {
     ctrler: Option<Process>,
     /// The group's members, with what they are started with.
     members: Vec<(Option<Process>, Vec<String>)>,
+    /// What the members print goes into files.
+    logs: bool,
     directory: PathBuf,
     ctrlers: Vec<String>,
     /// Where the members listen.
@@ -88,6 +90,19 @@ impl Cluster {
         members: usize,
         connection_memory: Option<usize>,
     ) -> Result<Cluster, String> {
+        Cluster::start_as(members, connection_memory, false).await
+    }
+
+    /// Starts it; what the members print is kept.
+    pub async fn start_with_logs(members: usize) -> Result<Cluster, String> {
+        Cluster::start_as(members, None, true).await
+    }
+
+    async fn start_as(
+        members: usize,
+        connection_memory: Option<usize>,
+        logs: bool,
+    ) -> Result<Cluster, String> {
         let ports = ports(1 + members).map_err(|e| format!("no free port: {e}"))?;
         let name = format!("holdfast-trial-{}-{}", std::process::id(), ports[0]);
         let addresses: Vec<String> = ports.iter().map(|p| format!("127.0.0.1:{p}")).collect();
@@ -114,8 +129,9 @@ impl Cluster {
         let of_ctrler = own(&["--id", "1", "--peers", &format!("1={ctrler}"), "--data"]);
         let of_ctrler = [of_ctrler, vec![data("ctrler")]].concat();
         let mut cluster = Cluster {
-            ctrler: Some(start("ctrler", &of_ctrler)?),
+            ctrler: Some(start("ctrler", &of_ctrler, None)?),
             members,
+            logs,
             directory,
             ctrlers: vec![ctrler],
             servers,
@@ -151,9 +167,25 @@ impl Cluster {
 
     /// Starts a member, from 0.
     pub fn restart(&mut self, member: usize) -> Result<(), String> {
+        let log = self.logs.then(|| self.log(member));
         let (process, args) = &mut self.members[member];
-        *process = Some(start("kv", args)?);
+        *process = Some(start("kv", args, log)?);
         Ok(())
+    }
+
+    fn log(&self, member: usize) -> PathBuf {
+        self.directory.join(format!("kv-{}.log", member + 1))
+    }
+
+    /// What the members have said of this.
+    pub fn lines_in_logs(&self, text: &str) -> Result<Vec<String>, String> {
+        let mut lines = Vec::new();
+        for member in 0..self.members.len() {
+            let log = std::fs::read_to_string(self.log(member)).map_err(|e| e.to_string())?;
+            let said = log.lines().filter(|line| line.contains(text));
+            lines.extend(said.map(str::to_owned));
+        }
+        Ok(lines)
     }
 
     /// Kills a member, from 0, as `kill -9` does.
@@ -168,7 +200,7 @@ impl Cluster {
             shards.to_string(),
             self.servers[0].clone(),
         ];
-        start("attack", &[&target[..], &self.ctrlers].concat())
+        start("attack", &[&target[..], &self.ctrlers].concat(), None)
     }
 
     /// A client of it.
@@ -178,7 +210,12 @@ impl Cluster {
 
     /// Memory of the first member that is resident, MiB; an error when it does not run any more.
     pub fn resident(&self) -> Result<u64, String> {
-        let process = self.members[0].0.as_ref();
+        self.resident_of(0)
+    }
+
+    /// The same of a member, from 0.
+    pub fn resident_of(&self, member: usize) -> Result<u64, String> {
+        let process = self.members[member].0.as_ref();
         let pid = process.ok_or("it was killed")?.0.id();
         let status = std::fs::read_to_string(format!("/proc/{pid}/status"));
         let status = status.map_err(|e| format!("the kv server has ended: {e}"))?;
@@ -200,13 +237,25 @@ impl Cluster {
     }
 }
 
-fn start(role: &str, args: &[String]) -> Result<Process, String> {
+/// Starts a child, which prints its errors, or into a file what it does.
+fn start(role: &str, args: &[String], log: Option<PathBuf>) -> Result<Process, String> {
     let program = std::env::current_exe().map_err(|e| e.to_string())?;
-    let child = Command::new(program)
-        .args(args)
-        .env(ROLE, role)
-        .env("RUST_LOG", "error")
-        .stdin(Stdio::null())
+    let mut command = Command::new(program);
+    command.args(args).env(ROLE, role).stdin(Stdio::null());
+    match log {
+        None => command.env("RUST_LOG", "error"),
+        Some(path) => {
+            let open = || {
+                std::fs::create_dir_all(path.parent()?).ok()?;
+                let mut options = std::fs::OpenOptions::new();
+                options.create(true).append(true).open(&path).ok()
+            };
+            let file = open().ok_or_else(|| format!("cannot write {}", path.display()))?;
+            let err = file.try_clone().map_err(|e| e.to_string())?;
+            command.env("RUST_LOG", "info").stdout(file).stderr(err)
+        }
+    };
+    let child = command
         .spawn()
         .map_err(|e| format!("cannot start a {role}: {e}"))?;
     Ok(Process(child))
