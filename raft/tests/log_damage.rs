@@ -35,6 +35,7 @@ fn make(sealed: bool) -> Made {
             .map(|i| entry(i, term, &[n as u8; 200]))
             .collect();
         let batch = Batch {
+            commit: 0,
             hard_state: hard_state(term, Some(1 + n % 3)),
             runs: vec![run],
         };
@@ -373,6 +374,7 @@ fn abstentions_add_up() {
             for n in 1..=2 {
                 let runs = vec![vec![entry(last + n, term, b"x")]];
                 let batch = Batch {
+                    commit: 0,
                     hard_state: hard,
                     runs,
                 };

@@ -19,6 +19,7 @@ fn what_a_failed_sync_left_is_written_again() {
             let disk = SimDisk::new("failed", seed, SimDiskOptions::default());
             let (mut log, _) = open(&disk.disk(), &meta(0, 0)).expect("opens");
             let batch = |index| Batch {
+                commit: 0,
                 hard_state: hard_state(1, Some(2)),
                 runs: vec![vec![entry(index, 1, &[5; 3000])]],
             };
@@ -46,6 +47,7 @@ fn what_recovery_keeps_survives_the_power() {
             let (mut log, _) = open(&disk.disk(), &meta(0, 0)).expect("opens");
             disk.fail_nth(DiskOp::Sync, 1, ErrorKind::Other);
             let batch = Batch {
+                commit: 0,
                 hard_state: hard_state(1, None),
                 runs: vec![vec![entry(1, 1, &[5; 3000])]],
             };
@@ -72,6 +74,7 @@ fn what_recovery_keeps_survives_the_power() {
             donor.restore(&image);
             let (mut log, _) = open(&donor.disk(), &meta(0, 0)).expect("opens");
             log.append(&Batch {
+                commit: 0,
                 hard_state: hard_state(1, None),
                 runs: vec![vec![entry(1, 1, &[5; 3000])]],
             })

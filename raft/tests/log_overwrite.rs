@@ -22,6 +22,7 @@ fn torn_disk(seed: u64) -> SimDisk {
 
 fn batch(index: u64) -> Batch {
     Batch {
+        commit: 0,
         hard_state: hard_state(index, Some(2)),
         runs: vec![vec![entry(index, index, &[index as u8; 2500])]],
     }

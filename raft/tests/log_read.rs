@@ -15,6 +15,7 @@ fn disk() -> SimDisk {
 fn append(log: &mut Log, term: u64, indices: std::ops::RangeInclusive<u64>) -> Vec<Entry> {
     let run: Vec<Entry> = indices.map(|i| entry(i, term, &[i as u8; 900])).collect();
     let batch = Batch {
+        commit: 0,
         hard_state: hard_state(term, None),
         runs: vec![run.clone()],
     };

@@ -26,6 +26,7 @@ fn open(disk: &SimDisk) -> Log {
 
 fn append(log: &mut Log, index: u64, bytes: usize) {
     let batch = Batch {
+        commit: 0,
         hard_state: hard_state(1, None),
         runs: vec![vec![entry(index, 1, &vec![7; bytes])]],
     };

@@ -25,6 +25,8 @@ struct Walk {
     stamp: SnapshotMeta,
     /// Never overwritten through here.
     commit: u64,
+    /// And the log was told so.
+    said: u64,
     story: Vec<String>,
     /// Every entry by index and term.
     made: BTreeMap<(u64, u64), Entry>,
@@ -66,6 +68,7 @@ impl Walk {
             acked: Model::default(),
             stamp,
             commit: 0,
+            said: 0,
             story,
             made: BTreeMap::new(),
             read: 0,
@@ -118,6 +121,7 @@ impl Walk {
             last = first + n - 1;
         }
         Batch {
+            commit: self.commit,
             hard_state: hard,
             runs,
         }
@@ -129,7 +133,11 @@ impl Walk {
             0..8 => {
                 let batch = self.batch();
                 next.append(&batch);
-                self.log.append(&batch)
+                let done = self.log.append(&batch);
+                if done.is_ok() {
+                    self.said = batch.commit;
+                }
+                done
             }
             8 => self.log.seal(),
             9..12 => {
@@ -259,6 +267,17 @@ impl Walk {
             found.hard_state,
             found.torn
         ));
+        // What was said with the last batch that was acknowledged, and never more than is true.
+        let said = self
+            .said
+            .min(found.entries.last().map_or(found.base.index, |e| e.index));
+        let found_commit = found.commit.max(self.stamp.index);
+        let known = (said..=self.commit).contains(&found_commit);
+        assert!(
+            known,
+            "{} is committed, and {said} was said: {}",
+            self.commit, found.commit
+        );
         let behind = |m: &Model| m.behind(&self.stamp).without_covered(&self.stamp, &found);
         let candidates: Vec<Model> = candidates.iter().map(behind).collect();
         let reasons: Vec<_> = candidates
@@ -309,6 +328,7 @@ impl Walk {
                 // Nothing after an error may be acknowledged, whatever the disk says now.
                 self.disk.clear_faults();
                 let empty = Batch {
+                    commit: 0,
                     hard_state: self.acked.hard_state,
                     runs: Vec::new(),
                 };

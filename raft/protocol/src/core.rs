@@ -50,6 +50,9 @@ pub struct Start {
     /// Index through which the state machine's durable state reaches; between the base and the
     /// log's end (a state beyond the log is the base of an empty log).
     pub applied: Index,
+    /// The highest [`Write::commit`](crate::Write::commit) of what is durable, 0 when none is known:
+    /// what lies behind `applied` through here is applied before a leader is known.
+    pub commit: Index,
     /// False until the initial members have met: no vote, no campaign, no acknowledgement.
     pub born: bool,
     /// True when the state machine's state is lost while the log is not: answers appends with
@@ -138,6 +141,8 @@ impl Core {
         debug_assert!(start.state_lost || start.applied <= log.last_index());
         let applied = if start.state_lost { 0 } else { start.applied };
         let applied = applied.clamp(log.base().index, log.last_index());
+        let commit = if start.state_lost { 0 } else { start.commit };
+        let commit = commit.clamp(applied, log.last_index());
         let mut chance = Chance::new(start.seed);
         let mut core = Core {
             id: start.id,
@@ -147,7 +152,7 @@ impl Core {
             hard,
             log,
             writes: Writes::default(),
-            commit: applied,
+            commit,
             applied,
             role: Role::Follower,
             leader: None,

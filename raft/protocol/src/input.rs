@@ -84,6 +84,9 @@ pub struct Write {
     pub number: u64,
     /// Term, vote and abstention from this write on.
     pub hard_state: HardState,
+    /// Entries through here were known to be committed when this was handed out. All of them are in this
+    /// write or in earlier ones, or below the base: so a restart may begin to apply them at once.
+    pub commit: Index,
     /// When set: switch to the snapshot that was reported ready, then start the log afresh
     /// behind it, with `entries` as its kept suffix.
     pub reset: Option<SnapshotMeta>,

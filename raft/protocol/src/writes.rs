@@ -116,6 +116,7 @@ impl Core {
         self.out.write = Some(Write {
             number: w.last,
             hard_state: self.hard,
+            commit: self.commit,
             reset,
             entries,
         });

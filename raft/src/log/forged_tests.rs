@@ -60,6 +60,7 @@ fn hard_state() -> HardState {
 fn append(log: &mut Log, entry: Entry) -> u64 {
     let at = log.active.end;
     log.append(&Batch {
+        commit: 0,
         hard_state: hard_state(),
         runs: vec![vec![entry]],
     })
@@ -75,6 +76,7 @@ fn value_begins(index: u64, len: usize) -> usize {
         body_crc: 0,
         number: 1,
         hard_state: hard_state(),
+        commit: 0,
         last: (index, 3),
     };
     let mut bytes = Vec::new();
@@ -100,6 +102,7 @@ fn crafted(id: u128, index: u64, at: u64, number: impl Fn(u64) -> u64) -> Vec<u8
                 vote: Some(3),
                 abstain: None,
             },
+            commit: 0,
             last: (index, EVIL),
         };
         let mut evil = entry(index, b"evil");

@@ -133,6 +133,8 @@ pub(super) struct RecordHeader {
     pub body_crc: u32,
     pub number: u64,
     pub hard_state: HardState,
+    /// What was known to be committed; 0 in what older builds wrote.
+    pub commit: Index,
     pub last: Point,
 }
 
@@ -158,7 +160,7 @@ impl RecordHeader {
             self.last.0,
             self.last.1,
             offset, // a block that came to lie elsewhere is no record
-            0,
+            self.commit,
         ];
         for (place, word) in bytes[16..].chunks_exact_mut(8).zip(words) {
             place.copy_from_slice(&word.to_le_bytes());
@@ -191,6 +193,7 @@ impl RecordHeader {
                     index: word(5),
                 }),
             },
+            commit: word(9),
             last: (word(6), word(7)),
         })
     }

@@ -88,6 +88,7 @@ fn golden_record() {
         body_crc: 0,
         number: 1001,
         hard_state: hard_state(),
+        commit: 0,
         last: (130, 5),
     };
     let mut bytes = Vec::new();

@@ -19,7 +19,7 @@
 //! record:   0 "BTCH"             4 crc32 of the header's rest     8 body length u32
 //!           12 crc32 of the body 16 batch number   24 term        32 vote (0: none)
 //!           40 abstains (0 or 1) 48 its term       56 its index   64 last index after it
-//!           72 its term          80 its own offset 88 zero        96 body, zero-padded to 512
+//!           72 its term          80 its own offset 88 commit      96 body, zero-padded to 512
 //!   body    postcard of a versioned enum: a new base, if any; runs of entries
 //!
 //! last-record: 0 "HFRECORD"    8 format version u32   12 body length u32   16 crc32 u32   20 body
@@ -85,7 +85,7 @@ pub use format::MAX_BATCH_BYTES;
 pub use reader::{LogReader, Place};
 
 use format::{Kind, Point, RecordHeader, SegmentHeader};
-use raft_protocol::{Entry, HardState, SnapshotMeta};
+use raft_protocol::{Entry, HardState, Index, SnapshotMeta};
 use restart::{Restart, remove, segment_length};
 use segment::{Active, Spare};
 use std::collections::VecDeque;
@@ -138,6 +138,8 @@ pub struct LogOwner {
 pub struct Batch {
     /// Hard state from this batch on.
     pub hard_state: HardState,
+    /// Entries through here are committed, and in this batch or in earlier ones.
+    pub commit: Index,
     /// Runs of consecutive entries, in the order written; each run replaces everything at and
     /// behind its first index.
     pub runs: Vec<Vec<Entry>>,
@@ -148,6 +150,8 @@ pub struct Batch {
 pub struct Recovered {
     /// Term, vote and abstention.
     pub hard_state: HardState,
+    /// The highest [`Batch::commit`] of what was kept: entries through here are committed.
+    pub commit: Index,
     /// The log's base.
     pub base: SnapshotMeta,
     /// Entries behind the base, consecutive.
@@ -216,6 +220,8 @@ pub struct Log {
     /// There was no room for a spare; not tried again before something changes.
     no_spare: bool,
     hard_state: HardState,
+    /// Known to be committed.
+    commit: Index,
     base: SnapshotMeta,
     /// Last index and term.
     last: Point,
@@ -259,6 +265,7 @@ impl Log {
     pub fn append(&mut self, batch: &Batch) -> Result<(), LogError> {
         self.guarded(|log| {
             let runs: Vec<&[Entry]> = batch.runs.iter().map(Vec::as_slice).collect();
+            log.commit = log.commit.max(batch.commit);
             log.write(batch.hard_state, None, &runs)?;
             log.sealed = false;
             Ok(())
@@ -274,7 +281,10 @@ impl Log {
         suffix: &[Entry],
     ) -> Result<(), LogError> {
         self.guarded(|log| {
+            let kept = suffix.last().map_or(base.index, |e| e.index);
+            log.commit = log.commit.min(kept).max(base.index);
             let after = Restart {
+                commit: log.commit,
                 number: log.active.number + 1,
                 batch: log.batch,
                 hard_state,
@@ -432,6 +442,7 @@ impl Log {
             body_crc: 0,
             number: self.batch + 1,
             hard_state,
+            commit: self.commit,
             last,
         };
         let mut span = self.encode(&header, base, runs)?;

@@ -270,6 +270,7 @@ fn create(
     let hard_state = HardState::default();
     let recovered = Recovered {
         hard_state,
+        commit: 0,
         base: stamp.clone(),
         entries: Vec::new(),
         fresh: true,
@@ -294,6 +295,7 @@ fn restart(
         number: newest + 1,
         batch,
         hard_state: recovered.hard_state,
+        commit: recovered.commit,
         base: &recovered.base,
         suffix: &recovered.entries,
     }
@@ -322,6 +324,7 @@ fn assemble(
         free: u64::MAX,
         no_spare: false,
         hard_state: recovered.hard_state,
+        commit: recovered.commit,
         base: recovered.base.clone(),
         last: recovered.entries.last().map_or(base, |e| (e.index, e.term)),
         batch,
@@ -377,6 +380,7 @@ fn finish(
     let last_term = chain.last().1;
     let mut recovered = Recovered {
         hard_state: chain.hard_state,
+        commit: chain.commit,
         base: chain.base,
         entries: chain.entries,
         fresh: false,
@@ -387,6 +391,7 @@ fn finish(
         .entries
         .last()
         .map_or(recovered.base.index, |e| e.index);
+    recovered.commit = recovered.commit.min(kept_last);
     if behind {
         world::mark!("log: it lies behind the state, and restarts there");
         recovered.base = stamp.clone();

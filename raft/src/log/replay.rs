@@ -15,6 +15,8 @@ pub(super) struct Chain {
     pub base: SnapshotMeta,
     pub entries: Vec<Entry>,
     pub hard_state: HardState,
+    /// The highest that a record says.
+    pub commit: Index,
     pub batch: u64,
 }
 
@@ -91,6 +93,7 @@ impl Chain {
         }
         self.batch = header.number;
         self.hard_state = header.hard_state;
+        self.commit = self.commit.max(header.commit);
         Ok(())
     }
 }
@@ -124,6 +127,7 @@ pub(super) fn replay(disk: &Disk, segments: &mut [Found]) -> Result<Replayed, Lo
         base: first.base.clone(),
         entries: Vec::new(),
         hard_state: first.hard_state,
+        commit: 0,
         batch: first.batch,
     };
     if first.base.index == first.last.0 {

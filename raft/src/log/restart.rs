@@ -3,7 +3,7 @@
 use super::format::{self, DATA_START, Kind, RecordHeader, SECTOR, SegmentHeader};
 use super::segment::{self, Active, DIR};
 use super::{LogError, LogOptions, LogOwner, MAX_BATCH_BYTES, refuse};
-use raft_protocol::{Entry, HardState, SnapshotMeta};
+use raft_protocol::{Entry, HardState, Index, SnapshotMeta};
 use world::disk::Disk;
 
 /// Entries kept at a reset are written in records of about this many bytes.
@@ -35,6 +35,8 @@ pub(super) struct Restart<'a> {
     /// The last batch before.
     pub batch: u64,
     pub hard_state: HardState,
+    /// Known to be committed, so far as it is kept.
+    pub commit: Index,
     pub base: &'a SnapshotMeta,
     pub suffix: &'a [Entry],
 }
@@ -92,6 +94,7 @@ impl Restart<'_> {
                 body_crc: 0,
                 number: batch,
                 hard_state: self.hard_state,
+                commit: self.commit.max(self.base.index),
                 last,
             };
             buffer.clear();

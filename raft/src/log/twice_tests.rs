@@ -12,6 +12,7 @@ fn record() -> Vec<u8> {
         body_crc: 0,
         number: 1,
         hard_state: Default::default(),
+        commit: 0,
         last: (0, 0),
     };
     let mut bytes = Vec::new();

@@ -75,6 +75,7 @@ pub(super) async fn run(
                 let mut bytes = size(&first);
                 let mut batch = Batch {
                     hard_state: first.hard_state,
+                    commit: first.commit,
                     runs: Vec::new(),
                 };
                 push(&mut batch, first);
@@ -85,6 +86,7 @@ pub(super) async fn run(
                             number = write.number;
                             bytes += size(&write);
                             batch.hard_state = write.hard_state;
+                            batch.commit = write.commit;
                             push(&mut batch, write);
                         }
                         Ok(other) => {

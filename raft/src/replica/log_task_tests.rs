@@ -18,6 +18,7 @@ fn write(number: u64, term: Term, indices: std::ops::RangeInclusive<Index>) -> W
         body: Body::Noop,
     };
     Write {
+        commit: 0,
         number,
         hard_state: HardState {
             term,
@@ -63,6 +64,7 @@ async fn end(life: Life) {
 #[test]
 fn what_replaces_a_suffix_is_written_behind_it() {
     let mut batch = Batch {
+        commit: 0,
         hard_state: HardState::default(),
         runs: Vec::new(),
     };
@@ -91,12 +93,14 @@ fn a_shared_sync_holds_the_newest_hard_state() {
         ..voted(2)
     };
     let without = |number, hard_state| Write {
+        commit: 0,
         number,
         hard_state,
         reset: None,
         entries: Vec::new(),
     };
     let with = |number, hard_state, index| Write {
+        commit: 0,
         hard_state,
         ..write(number, 1, index..=index)
     };
@@ -150,6 +154,7 @@ fn the_log_is_reset_after_the_switch() {
             ..SnapshotMeta::default()
         };
         let _ = ops.send(LogOp::Write(Write {
+            commit: 0,
             reset: Some(snapshot.clone()),
             ..write(2, 2, 101..=101)
         }));

@@ -56,6 +56,7 @@ pub(super) fn shared(disk: &SimDisk, options: Options, stamp: &Stamp) -> (Arc<Sh
         base: SnapshotMeta::default(),
         entries: Vec::new(),
         applied: 0,
+        commit: 0,
         born: true,
         state_lost: false,
     });

@@ -162,6 +162,7 @@ fn core(
         settings: options.settings(),
         seed: entropy::random_u64(),
         hard_state: recovered.hard_state,
+        commit: recovered.commit,
         applied: stamp.index.max(base.index),
         base,
         entries: recovered.entries,

@@ -73,7 +73,7 @@ pub const MUTANTS: &[Mutant] = &[
         seen: "the log reaches its limit, and the member is sent the whole state again",
         edits: &[edit(
             "raft/src/replica/throttle.rs",
-            "const SHARE: f64 = 0.75;",
+            "const SHARE: f64 = 0.5;",
             "const SHARE: f64 = 1.5;",
         )],
         tests: &[
@@ -149,5 +149,39 @@ pub const MUTANTS: &[Mutant] = &[
             "raft/lib::replica::consensus::snapshots::tests::who_lags",
             "sim-tests/raft_scenarios::catch_up::who_restarts",
         ],
+    },
+    Mutant {
+        id: "X94",
+        star: true,
+        what: "a write states as committed what is only appended",
+        seen: "a restart applies it before it has heard a leader",
+        edits: &[edit(
+            "raft/protocol/src/writes.rs",
+            "            commit: self.commit,",
+            "            commit: self.log.last_index(),",
+        )],
+        tests: &[
+            "raft-protocol/walk::random",
+            "sim-tests/explore_raft::elections_with_a_crash",
+        ],
+    },
+    Mutant {
+        id: "X95",
+        star: true,
+        what: "what is known to be committed is not on disk",
+        seen: "after a restart of all nothing is applied until there is a leader",
+        edits: &[
+            edit(
+                "raft/src/replica/log_task.rs",
+                "                            batch.commit = write.commit;",
+                "                            batch.commit = 0;",
+            ),
+            edit(
+                "raft/src/replica/log_task.rs",
+                "                    commit: first.commit,",
+                "                    commit: 0,",
+            ),
+        ],
+        tests: &["sim-tests/raft_scenarios::persistence::the_log_is_applied"],
     },
 ];

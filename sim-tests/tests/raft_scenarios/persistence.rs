@@ -2,6 +2,7 @@
 
 use super::common::*;
 use sim_tests::sim::RaftOptions;
+use sim_tests::sim::nodes::eventually;
 
 /// All at once, the leader, a follower.
 #[madsim::test]
@@ -128,6 +129,34 @@ async fn power_cut_of_all_under_load() {
         }
         heal_and_settle(&c).await;
         exactly_once(&c, &all).await;
+    })
+    .await;
+}
+
+/// All members restart, and there is no leader yet: what was committed before is applied meanwhile, but
+/// for what the last write said (a client that asks the next leader does not wait for all of the log).
+#[madsim::test]
+async fn the_log_is_applied_before_there_is_a_leader() {
+    scenario(RaftOptions::of(3), |c| async move {
+        let mut last = 0;
+        for number in 0..200 {
+            last = c.agree(&command("before", number), LONG).await;
+        }
+        c.settle(&c.ids(), last).await;
+        c.ids().into_iter().for_each(|node| c.crash(node));
+        c.isolate(&c.ids());
+        c.ids().into_iter().for_each(|node| c.start(node));
+        eventually("the log is applied", LONG, || async {
+            let most = |node| c.status(node).is_some_and(|s| s.applied + 2 >= last);
+            c.ids().into_iter().all(most)
+        })
+        .await;
+        for node in c.ids() {
+            let status = c.status(node).expect("up");
+            assert_eq!((status.leader, status.durable), (None, 0));
+        }
+        c.nodes.heal();
+        heal_and_settle(&c).await;
     })
     .await;
 }

@@ -18,6 +18,8 @@ pub struct Disk {
     pub entries: Vec<Entry>,
     /// The state machine's stamp.
     pub applied: Index,
+    /// What was known to be committed with the last write.
+    pub commit: Index,
     pub born: bool,
     pub state_lost: bool,
 }
@@ -54,6 +56,7 @@ impl Disk {
 
     fn write(&mut self, write: &Write) {
         self.hard = write.hard_state;
+        self.commit = write.commit;
         if let Some(meta) = &write.reset {
             self.base = meta.clone();
             self.entries.clear();
@@ -254,6 +257,7 @@ impl Cluster {
             base: disk.base,
             entries: disk.entries,
             applied: node.applied,
+            commit: disk.commit,
             born: disk.born,
             state_lost: disk.state_lost,
         }));

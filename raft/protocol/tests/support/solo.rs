@@ -25,6 +25,7 @@ pub fn start(nodes: u64, terms: &[Term], term: Term) -> Start {
         },
         entries: log(terms),
         applied: 0,
+        commit: 0,
         born: true,
         state_lost: false,
     }

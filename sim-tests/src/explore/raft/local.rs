@@ -18,6 +18,8 @@ pub struct Local {
     pub hard: HardState,
     /// The log on disk.
     pub entries: Vec<Entry>,
+    /// What of it was known to be committed with the newest write.
+    pub commit: Index,
     /// Handed out, not on disk, in order.
     pub pending: VecDeque<Write>,
     /// Lives before this one, where reads can tell.
@@ -97,6 +99,7 @@ impl Local {
             },
             entries,
             applied: 0,
+            commit: 0,
             born: true,
             state_lost: false,
         };
@@ -104,6 +107,7 @@ impl Local {
             core: Core::new(start(Vec::new(), HardState::default(), 0)),
             hard: HardState::default(),
             entries: Vec::new(),
+            commit: 0,
             pending: VecDeque::new(),
             lives: 0,
             asked: 0,
@@ -321,6 +325,7 @@ impl Local {
             ));
         }
         self.hard = new;
+        self.commit = write.commit;
         if let Some(first) = write.entries.first() {
             let keep = (first.index - 1) as usize;
             if keep > self.entries.len() {
@@ -349,6 +354,7 @@ impl Local {
             base: self.core.base().clone(),
             entries: self.entries.clone(),
             applied: 0,
+            commit: self.commit,
             born: true,
             state_lost: false,
         });
