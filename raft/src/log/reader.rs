@@ -201,10 +201,10 @@ impl LogReader {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             file => file?,
         };
-        let mut reader = Reader::new(file)?;
+        let reader = Reader::new(file)?;
         for at in [0, HEADER_COPY] {
-            if let Some(copy) = reader.bytes(at, HEADER_COPY as usize)?
-                && let HeaderCopy::Valid(id, header) = format::decode_segment(copy)
+            if let Some(copy) = reader.just(at, HEADER_COPY as usize)?
+                && let HeaderCopy::Valid(id, header) = format::decode_segment(&copy)
                 && header.number == number
                 && header.owner == self.owner
             {

@@ -50,21 +50,22 @@ struct Files {
     newest: u64,
     /// An unused newest segment with an unreadable header.
     torn: Option<String>,
-    /// Segments were left unread: the state holds what they do.
+    /// Some of them were left unread: the state holds what they do.
     skipped: bool,
     /// The file with the last record, left by a recovery that was broken off, is unreadable.
     rotten: bool,
 }
 
 /// Opens the segment files and chooses the ones that count.
-fn find(disk: &Disk, owner: LogOwner) -> Result<Option<Files>, LogError> {
+fn find(disk: &Disk, owner: LogOwner, stamp: Index, keep: u64) -> Result<Option<Files>, LogError> {
     disk.create_dir(DIR)?;
-    let mut segments = Vec::new();
+    let (mut segments, mut unread) = (Vec::new(), Vec::new());
     for file in disk.list(DIR)? {
         if file.ends_with(".tmp") {
             disk.remove(&format!("{DIR}/{file}"))?;
         } else if let Some(number) = segment::number(&file) {
             segments.push(Found::open(disk, number, owner)?);
+            set_aside(&mut segments, &mut unread, stamp, keep);
         } else if file != twice::FILE {
             tracing::warn!(path = %disk.path(DIR).join(&file).display(), "not a part of the log");
         }
@@ -81,10 +82,10 @@ fn find(disk: &Disk, owner: LogOwner) -> Result<Option<Files>, LogError> {
     }
     let mut files = Files {
         segments,
-        stale: Vec::new(),
+        skipped: !unread.is_empty(),
+        stale: unread,
         newest,
         torn: None,
-        skipped: false,
         rotten,
     };
     let count = files.segments.len();
@@ -117,7 +118,7 @@ fn find(disk: &Disk, owner: LogOwner) -> Result<Option<Files>, LogError> {
             world::mark!("log: a reset hides older segments");
         }
         let hidden = files.segments.drain(..reset).map(|s| s.number);
-        files.stale.splice(0..0, hidden.collect::<Vec<_>>());
+        files.stale.extend(hidden.collect::<Vec<_>>());
     }
     if files.segments.iter().all(|s| s.header.is_none()) {
         return Err(LogError::Damaged {
@@ -140,20 +141,18 @@ fn behind_gaps(segments: &[Found]) -> usize {
     }
 }
 
-/// How many of these segments, the oldest, need not be read: all that they hold is in the state, and the
-/// newest of that kind with `keep` bytes are left for followers that lag.
-fn unread(segments: &[Found], stamp: Index, keep: u64) -> usize {
+/// Closes the oldest segments that need not be read: all that they hold is in the state, and behind them
+/// are others of that kind with `keep` bytes, which are left for followers that lag. There may be more of
+/// them than a process may have files open.
+fn set_aside(segments: &mut Vec<Found>, unread: &mut Vec<u64>, stamp: Index, keep: u64) {
     let begins = |s: &Found| s.header.as_ref().map_or(Index::MAX, |(_, h)| h.last.0);
-    let covered = segments.iter().rposition(|s| begins(s) <= stamp);
-    let (mut first, mut kept) = (covered.unwrap_or(0), 0);
-    while let Some(before) = first.checked_sub(1) {
-        kept += segments[before].reader.len;
-        if kept > keep {
-            break;
+    while let Some(covered) = segments.iter().rposition(|s| begins(s) <= stamp) {
+        let behind = segments[..covered].iter().skip(1).map(|s| s.reader.len);
+        if covered == 0 || behind.sum::<u64>() < keep {
+            return;
         }
-        first = before;
+        unread.push(segments.remove(0).number);
     }
-    first
 }
 
 /// The base of a chain that was not read from its beginning: where the reading began, if the membership
@@ -196,7 +195,7 @@ pub(super) fn open(
     options: LogOptions,
     stamp: &SnapshotMeta,
 ) -> Result<(Log, Recovered), LogError> {
-    let Some(mut files) = find(disk, owner)? else {
+    let Some(mut files) = find(disk, owner, stamp.index, options.recover_bytes)? else {
         return create(disk, owner, options, stamp);
     };
     let from = behind_gaps(&files.segments);
@@ -207,9 +206,6 @@ pub(super) fn open(
             reason: "the two newest segments have no readable header".into(),
         });
     }
-    let skip = unread(&files.segments[from..], stamp.index, options.recover_bytes);
-    files.skipped = skip > 0;
-    let from = from + skip;
     let mut found = replay(disk, &mut files.segments[from..])?;
     if files.skipped {
         world::mark!("log: segments that the state covers are left unread");
@@ -225,7 +221,7 @@ pub(super) fn open(
     if found.chain.complete() || files.skipped {
         // What lies before is below the base: leftovers of a purge, or covered by the state.
         let old = files.segments.drain(..from).map(|s| s.number);
-        files.stale.splice(0..0, old.collect::<Vec<_>>());
+        files.stale.extend(old.collect::<Vec<_>>());
     } else {
         world::mark!("log: a segment is missing in the middle");
         let first = files.segments[from].number;
@@ -424,6 +420,7 @@ fn finish(
             // Durable before the first one goes: what begins behind its base has lost something.
             log.write(recovered.hard_state, Some(&recovered.base), &[])?;
         }
+        files.stale.sort_unstable();
         remove(disk, &files.stale)?;
         log
     };

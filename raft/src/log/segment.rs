@@ -180,6 +180,16 @@ impl Reader {
         })
     }
 
+    /// `n` bytes at `offset`, and nothing more is read; `None` when they reach beyond the end.
+    pub fn just(&self, offset: u64, n: usize) -> io::Result<Option<Vec<u8>>> {
+        if offset + n as u64 > self.len {
+            return Ok(None);
+        }
+        let mut bytes = vec![0; n];
+        self.file.read_exact_at(&mut bytes, offset)?;
+        Ok(Some(bytes))
+    }
+
     /// `n` bytes at `offset`; `None` when they reach beyond the end.
     pub fn bytes(&mut self, offset: u64, n: usize) -> io::Result<Option<&[u8]>> {
         if offset
@@ -245,8 +255,8 @@ impl Found {
         let mut good: Option<(u128, SegmentHeader)> = None;
         let mut bad = None;
         for at in [0, HEADER_COPY] {
-            let copy = match reader.bytes(at, HEADER_COPY as usize)? {
-                Some(copy) => format::decode_segment(copy),
+            let copy = match reader.just(at, HEADER_COPY as usize)? {
+                Some(copy) => format::decode_segment(&copy),
                 None => HeaderCopy::Bad,
             };
             match copy {

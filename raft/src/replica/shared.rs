@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use world::Site;
+use world::clock::Instant;
 use world::disk::Disk;
 use world::turnstile::Turnstile;
 
@@ -152,6 +153,8 @@ pub(super) struct Shared {
     pub(super) time_ms: AtomicU64,
     /// Why the node may not vote, besides abstention.
     pub(super) hindrance: Mutex<Option<String>>,
+    /// When a member last answered to a snapshot that it is sent.
+    pub(super) receiver_heard: Mutex<Option<Instant>>,
     /// Peers that refuse this start of this disk, with what they say.
     pub(super) refusals: Mutex<BTreeMap<NodeId, String>>,
     pub(super) inbox: mpsc::Sender<Event>,
@@ -224,6 +227,7 @@ impl Shared {
             log_bytes: AtomicU64::new(0),
             time_ms: AtomicU64::new(stamp.time_ms),
             hindrance: Mutex::new(None),
+            receiver_heard: Mutex::new(None),
             refusals: Mutex::default(),
             inbox,
             turn: Turnstile::default(),

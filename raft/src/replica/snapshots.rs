@@ -4,7 +4,7 @@
 use super::Consensus;
 use crate::log::{LogError, Place};
 use crate::replica::log_task::LogOp;
-use crate::replica::shared::{Apply, Internal};
+use crate::replica::shared::{Apply, Internal, lock};
 use crate::replica::throttle::Waiting;
 use crate::replica::transfer;
 use crate::store::Spool;
@@ -88,6 +88,9 @@ const LOOK: Duration = Duration::from_secs(1);
 
 /// A member that comes no further for so long after a snapshot is waited for no more.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// A member that is sent a snapshot, and has not answered for so long, is no reason to slow clients down.
+/// (The last chunk may take long: the whole is made durable then.)
+const HEARD: Duration = Duration::from_secs(60);
 /// Pause after the second transfer in a row that failed, doubled with each one more, and the longest.
 /// (A snapshot is a copy of the whole state; a follower without room for it refuses at once, and the
 /// first refusal may only mean that it is past it.)
@@ -148,10 +151,11 @@ impl Snapshots {
         least
     }
 
-    /// Whether a member is sent a snapshot, or catches up after one; how fast the slowest of the latter
-    /// comes on, entries per second, when there is no other kind.
-    fn waited_for(&self) -> Option<Option<f64>> {
-        if self.spool.is_some() || self.requested.is_some() {
+    /// Whether a member is sent a snapshot, and takes it, or catches up after one; how fast the slowest of
+    /// the latter comes on, entries per second, when there is no other kind.
+    fn waited_for(&self, receiver_heard: Option<Instant>) -> Option<Option<f64>> {
+        let takes = receiver_heard.is_some_and(|at| at.elapsed() < HEARD);
+        if self.spool.is_some() && takes {
             return Some(None);
         }
         let installed = self.members.values().filter(|member| member.installed);
@@ -209,10 +213,14 @@ impl Consensus {
     /// Slows proposals down when the log that is kept for a member becomes long.
     pub(super) fn throttle(&mut self) {
         let log = self.shared.log_bytes.load(Ordering::Relaxed) as f64;
-        let waiting = self.snapshots.waited_for().map(|acknowledged| Waiting {
-            fill: log / (self.longest_log() as f64).max(1.0),
-            acknowledged,
-        });
+        let heard = *lock(&self.shared.receiver_heard);
+        let waiting = self
+            .snapshots
+            .waited_for(heard)
+            .map(|acknowledged| Waiting {
+                fill: log / (self.longest_log() as f64).max(1.0),
+                acknowledged,
+            });
         let (before, site) = (self.throttle.is_on(), self.shared.site);
         if self.throttle.look(now(), waiting) {
             tracing::warn!(
@@ -416,13 +424,13 @@ mod tests {
             assert_eq!(leave(&mut snapshots, 300), 100);
             snapshots.progress(290, &[(2, 250), (3, 300)]);
             assert_eq!(leave(&mut snapshots, 300), 250);
-            assert!(snapshots.waited_for().is_some());
+            assert!(snapshots.waited_for(None).is_some());
             snapshots.progress(290, &[(2, 290), (3, 300)]);
             assert_eq!(leave(&mut snapshots, 300), 300);
             // It falls behind again.
             snapshots.progress(900, &[(2, 290), (3, 900)]);
             assert_eq!(leave(&mut snapshots, 900), 900);
-            assert_eq!(snapshots.waited_for(), None);
+            assert_eq!(snapshots.waited_for(None), None);
         });
     }
 
@@ -441,7 +449,11 @@ mod tests {
             snapshots.progress(900, &members(100, 900));
             assert_eq!(snapshots.leave_for_those(800, PATIENCE), 100);
             assert_eq!(snapshots.leave_for_those(800, Duration::ZERO), 800);
-            assert_eq!(snapshots.waited_for(), None, "nobody is slowed down for it");
+            assert_eq!(
+                snapshots.waited_for(None),
+                None,
+                "nobody is slowed down for it"
+            );
             sleep(PATIENCE / 2).await;
             snapshots.progress(900, &members(101, 900));
             sleep(PATIENCE / 2).await;

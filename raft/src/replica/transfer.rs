@@ -82,7 +82,10 @@ async fn transfer(
         }
         let deadline = DEADLINE.1.min(DEADLINE.0 * (1 << failures.min(8)));
         let answer = match link.call(CHANNEL, next.clone(), deadline).await {
-            Ok(body) => decode::<Answer>(&body),
+            Ok(body) => {
+                *lock(&shared.receiver_heard) = Some(now());
+                decode::<Answer>(&body)
+            }
             Err(error) => Err(error.to_string()),
         };
         match answer {

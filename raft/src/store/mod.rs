@@ -95,8 +95,8 @@ impl Default for StoreOptions {
         StoreOptions {
             overlay_bytes: 32 << 20,
             first_share: 1.0,
-            overlay_limit: 96 << 20,
-            cache_bytes: 64 << 20,
+            overlay_limit: 64 << 20,
+            cache_bytes: 32 << 20,
             rewrite_min_bytes: 8 << 20,
             reserve_bytes: 8 << 20,
             chunk_bytes: 256 << 10,

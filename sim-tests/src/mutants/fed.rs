@@ -115,8 +115,8 @@ pub const MUTANTS: &[Mutant] = &[
         seen: "the newest segments alone are kept, whatever the state says",
         edits: &[edit(
             "raft/src/log/recover.rs",
-            "rposition(|s| begins(s) <= stamp);",
-            "rposition(|s| begins(s) <= stamp.max(1) * 1000);",
+            "segments.iter().rposition(|s| begins(s) <= stamp) {",
+            "segments.iter().rposition(|s| begins(s) <= stamp.max(1) * 1000) {",
         )],
         tests: &["raft/log_read::a_start_leaves", "raft/log_walk::"],
     },

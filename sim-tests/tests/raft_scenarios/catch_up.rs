@@ -6,6 +6,7 @@ use sim_tests::sim::{RaftCluster, RaftOptions, trace, wire};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
+use tokio::task::JoinHandle;
 use world::net::inject::{Verdict, set_judge};
 
 /// Bytes of a command.
@@ -46,6 +47,7 @@ fn hits(mark: &str) -> u64 {
 }
 
 const FED: &str = "log: a follower is fed from the disk";
+const THROTTLED: &str = "throttle: proposals wait for a member that catches up";
 
 async fn writes(c: &RaftCluster, leader: u64, name: &str, count: usize) {
     for burst in 0..count / 10 {
@@ -205,13 +207,37 @@ async fn what_has_rotted_is_not_sent_to_anybody() {
     .await;
 }
 
+/// So many writers, until they are told to end; counts what is written.
+fn write_all_the_time(
+    c: &RaftCluster,
+    leader: u64,
+    writers: usize,
+    done: &Arc<AtomicBool>,
+) -> (Arc<AtomicU64>, Vec<JoinHandle<()>>) {
+    let written = Arc::new(AtomicU64::new(0));
+    let write = |writer: usize| {
+        let (c, done, written) = (c.clone(), done.clone(), written.clone());
+        tokio::spawn(async move {
+            let mut number = 0;
+            while !done.load(Ordering::Relaxed) {
+                let command = big(&format!("writer {writer}"), number);
+                let proposed = c.propose(leader, command, LONG).await;
+                proposed.expect("it is written");
+                written.fetch_add(1, Ordering::Relaxed);
+                number += 1;
+            }
+        })
+    };
+    let writers = (0..writers).map(write).collect();
+    (written, writers)
+}
+
 /// Clients write all the time, and faster than a member that is far away can be fed behind its snapshot.
 /// The log that is kept for it has a limit; before it is reached the clients are slowed down until the
 /// member has caught up, in one install. Then they are as fast as before.
 #[madsim::test]
 async fn who_is_slower_than_the_clients_catches_up() {
     const LONGEST: u64 = 2 << 20;
-    const WRITERS: usize = 16;
     let mut options = RaftOptions::small_log(3);
     let small = options.adjust.clone();
     options.adjust = Arc::new(move |replica| {
@@ -238,23 +264,7 @@ async fn who_is_slower_than_the_clients_catches_up() {
             }
         })));
         c.start(victim);
-        let written = Arc::new(AtomicU64::new(0));
-        let writers: Vec<_> = (0..WRITERS)
-            .map(|writer| {
-                let (c, done, written) = (c.clone(), done.clone(), written.clone());
-                tokio::spawn(async move {
-                    let mut number = 0;
-                    while !done.load(Ordering::Relaxed) {
-                        let command = big(&format!("writer {writer}"), number);
-                        c.propose(leader, command, LONG)
-                            .await
-                            .expect("it is written");
-                        written.fetch_add(1, Ordering::Relaxed);
-                        number += 1;
-                    }
-                })
-            })
-            .collect();
+        let (written, writers) = write_all_the_time(&c, leader, 16, &done);
         let rate = async |seconds: u64| {
             let before = written.load(Ordering::Relaxed);
             millis(1000 * seconds).await;
@@ -269,7 +279,7 @@ async fn who_is_slower_than_the_clients_catches_up() {
             c.status(victim).is_some_and(|s| caught_up(s.applied))
         })
         .await;
-        assert!(hits("throttle: proposals wait for a member that catches up") > 0);
+        assert!(hits(THROTTLED) > 0);
         assert_eq!(
             installs.load(Ordering::Relaxed),
             1,
@@ -292,6 +302,62 @@ async fn who_is_slower_than_the_clients_catches_up() {
         })
         .await;
         heal_and_settle(&c).await;
+    })
+    .await;
+}
+
+/// A member dies while it is sent a snapshot: the log is kept for it until its sender gives up, but
+/// clients are slowed down for no longer than it may have been making the snapshot durable.
+#[madsim::test]
+async fn who_dies_while_it_is_sent_a_snapshot_slows_nobody_down_for_long() {
+    let mut options = RaftOptions::small_log(3);
+    let small = options.adjust.clone();
+    options.adjust = Arc::new(move |replica| {
+        small(replica);
+        replica.max_kept_log_bytes = 1 << 20;
+    });
+    scenario(options, |c| async move {
+        let leader = c.wait_leader(&c.ids()).await;
+        let victim = c.others(&[leader])[0];
+        writes(&c, leader, "before", 10).await;
+        c.settle(&c.ids(), 0).await;
+        c.kill(victim);
+        writes(&c, leader, "missed", 200).await;
+        // Each of its two hundred chunks takes this long.
+        set_judge(Some(Box::new(move |passing| {
+            match passing.from.node == victim || passing.to.node == victim {
+                true => Verdict::Delay(Duration::from_millis(100)),
+                false => Verdict::Pass,
+            }
+        })));
+        c.start(victim);
+        let done = Arc::new(AtomicBool::new(false));
+        let (written, writers) = write_all_the_time(&c, leader, 8, &done);
+        let rate = async |seconds: u64| {
+            let before = written.load(Ordering::Relaxed);
+            millis(1000 * seconds).await;
+            (written.load(Ordering::Relaxed) - before) / seconds
+        };
+        let usual = rate(1).await;
+        assert!(usual > 100, "{usual} writes in a second");
+        millis(5000).await;
+        c.kill(victim);
+        let before = hits(THROTTLED);
+        millis(65_000).await;
+        assert!(hits(THROTTLED) > before, "it may be at work for a while");
+        let then = hits(THROTTLED);
+        let after = rate(5).await;
+        assert_eq!(hits(THROTTLED), then, "and then it may not");
+        assert!(
+            after > usual / 2,
+            "{usual} writes in a second, then {after}"
+        );
+        done.store(true, Ordering::Relaxed);
+        for writer in writers {
+            writer.await.expect("not cancelled");
+        }
+        set_judge(None);
+        c.settle(&c.others(&[victim]), 0).await;
     })
     .await;
 }
