@@ -140,14 +140,14 @@ async fn load(client: &Client, keys: u64) -> Result<(), String> {
         });
         if said.elapsed() > Duration::from_secs(20) {
             said = now();
-            let mib = number as usize * VALUE >> 20;
+            let mib = (number as usize * VALUE) >> 20;
             println!("{:4.0} s: {mib} MiB loaded", begun.elapsed().as_secs_f64());
         }
     }
     let _all = room.acquire_many(LOADING as u32).await;
     println!(
         "{} MiB loaded in {:.0} s",
-        keys as usize * VALUE >> 20,
+        (keys as usize * VALUE) >> 20,
         begun.elapsed().as_secs_f64()
     );
     Ok(())
