@@ -165,3 +165,45 @@ fn a_start_leaves_unread_what_the_state_holds() {
         assert_eq!((found.base.index, found.entries.len()), (0, 300));
     });
 }
+
+/// What is missing behind the state was synced and is lost, however much before it goes unread; what is
+/// missing before the state's end is not missed.
+#[test]
+fn a_gap_behind_the_state_is_damage_although_a_start_reads_little() {
+    block_on_test(async {
+        let disk = disk();
+        let (mut log, _) = open(&disk.disk(), &meta(0, 0)).expect("opens");
+        for n in 0..30 {
+            append(&mut log, 1, 10 * n + 1..=10 * n + 10);
+        }
+        drop(log);
+        let image = disk.image();
+        // Every segment holds ten entries, but for the very first one, which is too short.
+        let mut names: Vec<String> = disk.files().into_iter().map(|(name, _)| name).collect();
+        let names = names.split_off(names.len() - 30);
+        for gone in 20..29 {
+            disk.restore(&image);
+            disk.disk().remove(&names[gone]).expect("removed");
+            let (log, found) = open(&disk.disk(), &meta(255, 1)).expect("opens");
+            drop(log);
+            let first = 10 * gone as u64 + 1;
+            if first + 9 <= 255 {
+                assert_eq!(found.damage, None, "{gone}");
+                assert_eq!(found.entries.last().map(|e| e.index), Some(300));
+                continue;
+            }
+            assert!(found.damage.is_some(), "{gone}");
+            let abstain = found.hard_state.abstain.expect("it abstains");
+            assert_eq!(abstain.index, 300);
+            let last = found.entries.last().map_or(found.base.index, |e| e.index);
+            assert_eq!(last, (first - 1).max(255), "{gone}: what is before the gap");
+        }
+        // A snapshot was installed and the log not yet reset: past its end, or of another term.
+        for stamp in [meta(400, 2), meta(295, 2)] {
+            disk.restore(&image);
+            let found = open(&disk.disk(), &stamp).expect("opens").1;
+            assert_eq!((found.damage, found.base), (None, stamp));
+            assert_eq!(found.entries, []);
+        }
+    });
+}

@@ -156,11 +156,11 @@ fn set_aside(segments: &mut Vec<Found>, unread: &mut Vec<u64>, stamp: Index, kee
 }
 
 /// The base of a chain that was not read from its beginning: where the reading began, if the membership
-/// there is known, or else where the state ends.
+/// there is known, or else where the state ends. Nothing changes when the state does not reach into it:
+/// then either the log restarts behind the state, or a segment is missing.
 fn set_base_of_rest(chain: &mut Chain, stamp: &SnapshotMeta) -> Result<(), String> {
-    let is_covered = chain.term_at(stamp.index) == Some(stamp.term);
-    if chain.base.index >= chain.start.0 || !is_covered {
-        return Ok(()); // it was raised since, or the log restarts behind the state
+    if chain.complete() || chain.term_at(stamp.index) != Some(stamp.term) {
+        return Ok(());
     }
     let below = chain.entries.iter().take_while(|e| e.index <= stamp.index);
     let mut below = below.map(|e| &e.body);
@@ -206,19 +206,29 @@ pub(super) fn open(
             reason: "the two newest segments have no readable header".into(),
         });
     }
-    let mut found = replay(disk, &mut files.segments[from..])?;
+    let skipped = files.skipped;
+    let read = |segments: &mut [Found]| -> Result<Replayed, LogError> {
+        let mut found = replay(disk, segments)?;
+        if skipped {
+            let done = set_base_of_rest(&mut found.chain, stamp);
+            done.map_err(|reason| LogError::Damaged {
+                path: disk.path(DIR),
+                reason,
+            })?;
+        }
+        Ok(found)
+    };
+    let mut found = read(&mut files.segments[from..])?;
     if files.skipped {
         world::mark!("log: segments that the state covers are left unread");
-        set_base_of_rest(&mut found.chain, stamp).map_err(|reason| LogError::Damaged {
-            path: disk.path(DIR),
-            reason,
-        })?;
     }
     let mut damage = None;
     if let End::Damage(what) = &found.end {
         damage = Some(what.clone());
     }
-    if found.chain.complete() || files.skipped {
+    // A state that contradicts what was read, or is past its end: the log restarts behind it.
+    let restarts = files.skipped && stamp.index >= found.chain.start.0;
+    if found.chain.complete() || restarts {
         // What lies before is below the base: leftovers of a purge, or covered by the state.
         let old = files.segments.drain(..from).map(|s| s.number);
         files.stale.extend(old.collect::<Vec<_>>());
@@ -231,7 +241,7 @@ pub(super) fn open(
         ));
         let whole = before_gaps(&files.segments[..from]);
         let kept = if whole > 0 {
-            Some(replay(disk, &mut files.segments[..whole])?)
+            Some(read(&mut files.segments[..whole])?)
         } else {
             None
         };

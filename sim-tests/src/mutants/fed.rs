@@ -184,4 +184,16 @@ pub const MUTANTS: &[Mutant] = &[
         ],
         tests: &["sim-tests/raft_scenarios::persistence::the_log_is_applied"],
     },
+    Mutant {
+        id: "X96",
+        star: true,
+        what: "a start that leaves old segments unread does not miss any",
+        seen: "what is lost behind the state was synced, and the member votes on",
+        edits: &[edit(
+            "raft/src/log/recover.rs",
+            "let restarts = files.skipped && stamp.index >= found.chain.start.0;",
+            "let restarts = files.skipped;",
+        )],
+        tests: &["raft/log_read::a_gap_behind"],
+    },
 ];
