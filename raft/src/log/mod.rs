@@ -60,6 +60,14 @@
 //! off, 2 and this node commit an entry of term 5; this node comes back believing in term 3 and
 //! acknowledges to 1 another entry at that index.
 //!
+//! What the state holds durably need not be read: a start opens the newest segments that hold nothing
+//! else, [`LogOptions::recover_bytes`] of them, and removes the older ones once a record with the base
+//! that follows from that is synced.
+//!
+//! While the log is written, a [`LogReader`] reads entries of it for followers. An index may lie in it
+//! several times, where a suffix was replaced: the entry of the term that is asked for counts, of which
+//! there is one (§5.3, Log Matching).
+//!
 //! # Assumptions
 //!
 //! - A sector of 512 bytes is written wholly or not at all, or reads back as neither, whatever it

@@ -56,7 +56,7 @@ impl Default for KvOptions {
 pub fn small(options: &mut Options) {
     options.log.segment_bytes = 64 << 10;
     options.log.fill_bytes = 16 << 10;
-    options.log.recover_bytes = 64 << 10;
+    options.log.recover_bytes = 0;
     options.log.reserve_bytes = 64 << 10;
     options.store.overlay_bytes = 24 << 10;
     options.store.overlay_limit = 128 << 10;
