@@ -32,6 +32,21 @@ fn fetch(after: u64, terms: &[(u64, u64)], max_bytes: usize) -> Fetch {
     }
 }
 
+/// A log of thirty batches of ten entries.
+fn of_tens(disk: &SimDisk) -> Log {
+    let (mut log, _) = open(&disk.disk(), &meta(0, 0)).expect("opens");
+    for n in 0..30 {
+        append(&mut log, 1, 10 * n + 1..=10 * n + 10);
+    }
+    log
+}
+
+/// Its segments: each holds ten entries (but for the very first one, which is too short and left out).
+fn segments_of_tens(disk: &SimDisk) -> Vec<String> {
+    let mut names: Vec<String> = disk.files().into_iter().map(|(name, _)| name).collect();
+    names.split_off(names.len() - 30)
+}
+
 /// Entries of three terms over several segments, replaced in part by later ones: whoever asks for a
 /// term gets the entry of that term, from wherever the reading begins.
 #[test]
@@ -74,6 +89,34 @@ fn what_was_replaced_is_not_read() {
     });
 }
 
+/// The header of a record has rotted: what is before it is read, what is in it is missed at the next
+/// record, and the rest of the log, which may be long, is not searched for it.
+#[test]
+fn what_is_missing_is_missed_at_the_next_record() {
+    block_on_test(async {
+        let disk = disk();
+        let mut log = of_tens(&disk);
+        let (reader, read) = (log.reader(), [(300, 1)]);
+        // Segments behind the one that is asked for are not there to be opened.
+        let names = segments_of_tens(&disk);
+        disk.flip_bit(&names[10], 8192 + 20, 3);
+        for name in &names[12..] {
+            disk.disk().remove(name).expect("removed");
+        }
+        let whole = |after| reader.read(&fetch(after, &read, 1 << 20), None);
+        let (entries, place) = whole(90).expect("reads");
+        let found: Vec<u64> = entries.iter().map(|e| e.index).collect();
+        assert_eq!((found, place), ((91..=100).collect(), None));
+        match whole(100) {
+            Err(LogError::Damaged { reason, .. }) => {
+                assert_eq!(reason, "entry 101 is not in the log");
+            }
+            other => panic!("{:?}", other.map(|(entries, _)| entries.len())),
+        }
+        append(&mut log, 1, 301..=301);
+    });
+}
+
 /// What is removed meanwhile is no damage; what has rotted is, and is not sent to anybody.
 #[test]
 fn what_is_gone_is_told_from_what_is_damaged() {
@@ -112,11 +155,7 @@ fn what_is_gone_is_told_from_what_is_damaged() {
 fn a_start_leaves_unread_what_the_state_holds() {
     block_on_test(async {
         let disk = disk();
-        let (mut log, _) = open(&disk.disk(), &meta(0, 0)).expect("opens");
-        for n in 0..30 {
-            append(&mut log, 1, 10 * n + 1..=10 * n + 10);
-        }
-        drop(log);
+        drop(of_tens(&disk));
         let image = disk.image();
         let files = disk.files().len();
         assert!(files > 15, "{files} segments");
@@ -172,15 +211,9 @@ fn a_start_leaves_unread_what_the_state_holds() {
 fn a_gap_behind_the_state_is_damage_although_a_start_reads_little() {
     block_on_test(async {
         let disk = disk();
-        let (mut log, _) = open(&disk.disk(), &meta(0, 0)).expect("opens");
-        for n in 0..30 {
-            append(&mut log, 1, 10 * n + 1..=10 * n + 10);
-        }
-        drop(log);
+        drop(of_tens(&disk));
         let image = disk.image();
-        // Every segment holds ten entries, but for the very first one, which is too short.
-        let mut names: Vec<String> = disk.files().into_iter().map(|(name, _)| name).collect();
-        let names = names.split_off(names.len() - 30);
+        let names = segments_of_tens(&disk);
         for gone in 20..29 {
             disk.restore(&image);
             disk.disk().remove(&names[gone]).expect("removed");

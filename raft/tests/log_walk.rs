@@ -8,7 +8,6 @@ mod log_support;
 use log_support::{Model, Rng, entry, hard_state, meta, open};
 use raft::log::{Batch, Chore, Log, LogError};
 use raft_protocol::{Entry, Fetch, SnapshotMeta};
-use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use world::disk::{DiskOp, SimDisk, SimDiskOptions};
 use world::testing::block_on_test;
@@ -28,8 +27,6 @@ struct Walk {
     /// And the log was told so.
     said: u64,
     story: Vec<String>,
-    /// Every entry by index and term.
-    made: BTreeMap<(u64, u64), Entry>,
     /// Entries read back.
     read: usize,
 }
@@ -70,7 +67,6 @@ impl Walk {
             commit: 0,
             said: 0,
             story,
-            made: BTreeMap::new(),
             read: 0,
         }
     }
@@ -95,9 +91,6 @@ impl Walk {
         if self.rng.one_in(4) || hard.term == 0 {
             hard = hard_state(hard.term + 1, None);
         }
-        if hard.vote.is_none() && self.rng.one_in(3) {
-            hard.vote = Some(self.rng.between(1, 3));
-        }
         let mut last = self.acked.last;
         let mut runs = Vec::new();
         for _ in 0..self.rng.below(4) {
@@ -106,19 +99,17 @@ impl Walk {
                 true => self.rng.between(lowest, last + 1),
                 false => last + 1,
             };
+            if first <= last {
+                // No leader replaces its own: index and term name an entry and all before it (§5.3).
+                hard = hard_state(hard.term + 1, None);
+            }
             let n = self.rng.between(1, 4);
-            // Where index and term are the same, so is the entry (§5.3).
-            let run = (first..first + n).map(|i| match self.made.get(&(i, hard.term)) {
-                Some(made) => made.clone(),
-                None => {
-                    let made = entry(i, hard.term, &self.payload());
-                    self.made.insert((i, hard.term), made.clone());
-                    made
-                }
-            });
-            let run = run.collect();
-            runs.push(run);
+            let run = (first..first + n).map(|i| entry(i, hard.term, &self.payload()));
+            runs.push(run.collect());
             last = first + n - 1;
+        }
+        if hard.vote.is_none() && self.rng.one_in(3) {
+            hard.vote = Some(self.rng.between(1, 3));
         }
         Batch {
             commit: self.commit,

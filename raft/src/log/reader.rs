@@ -70,6 +70,8 @@ struct Wanted<'a> {
     fetch: &'a Fetch,
     found: Vec<Entry>,
     bytes: usize,
+    /// One behind the next came first: as a log is written in order (§5.3), the next is not there.
+    misses: bool,
 }
 
 impl Wanted<'_> {
@@ -88,10 +90,14 @@ impl Wanted<'_> {
         self.term(self.next()).is_none()
     }
 
-    /// Takes the entry if it is the next one; false when there is no room for it.
+    /// Takes the entry if it is the next one; false when there is no room for it, or one is missing.
     fn take(&mut self, entry: Entry) -> bool {
-        if entry.index != self.next() || self.term(entry.index) != Some(entry.term) {
-            return true; // it was replaced later, or was read before
+        if entry.index < self.next() || self.term(entry.index) != Some(entry.term) {
+            return true; // it was read before, or was replaced later
+        }
+        if entry.index > self.next() {
+            self.misses = true;
+            return false;
         }
         let bytes = self.bytes.saturating_add(entry.size());
         if !self.found.is_empty() && bytes > self.fetch.max_bytes {
@@ -120,6 +126,7 @@ impl LogReader {
             fetch,
             found: Vec::new(),
             bytes: 0,
+            misses: false,
         };
         let mut reached = None;
         if wanted.is_complete() {
@@ -139,6 +146,9 @@ impl LogReader {
                 return Ok((Vec::new(), None)); // removed meanwhile
             };
             let full = self.records(&mut reader, id, offset, extent.number, &mut wanted)?;
+            if wanted.misses {
+                break;
+            }
             if let Some(offset) = full {
                 reached = Some(Place {
                     after: wanted.next() - 1,

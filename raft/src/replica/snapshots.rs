@@ -214,13 +214,13 @@ impl Consensus {
     pub(super) fn throttle(&mut self) {
         let log = self.shared.log_bytes.load(Ordering::Relaxed) as f64;
         let heard = *lock(&self.shared.receiver_heard);
-        let waiting = self
-            .snapshots
-            .waited_for(heard)
-            .map(|acknowledged| Waiting {
-                fill: log / (self.longest_log() as f64).max(1.0),
-                acknowledged,
-            });
+        // Who does not lead any more says so at once, though a transfer of its has not ended yet.
+        let leads = self.leads_from.is_some();
+        let waited_for = leads.then(|| self.snapshots.waited_for(heard)).flatten();
+        let waiting = waited_for.map(|acknowledged| Waiting {
+            fill: log / (self.longest_log() as f64).max(1.0),
+            acknowledged,
+        });
         let (before, site) = (self.throttle.is_on(), self.shared.site);
         if self.throttle.look(now(), waiting) {
             tracing::warn!(

@@ -22,8 +22,8 @@ pub const MUTANTS: &[Mutant] = &[
         seen: "two entries of one index lie in the segments",
         edits: &[edit(
             "raft/src/log/reader.rs",
-            "if entry.index != self.next() || self.term(entry.index) != Some(entry.term) {",
-            "if entry.index != self.next() {",
+            "if entry.index < self.next() || self.term(entry.index) != Some(entry.term) {",
+            "if entry.index < self.next() {",
         )],
         tests: &["raft/log_read::what_was_replaced", "raft/log_walk::"],
     },
@@ -195,5 +195,17 @@ pub const MUTANTS: &[Mutant] = &[
             "let restarts = files.skipped;",
         )],
         tests: &["raft/log_read::a_gap_behind"],
+    },
+    Mutant {
+        id: "X97",
+        star: false,
+        what: "an entry that has rotted is searched for to the end of the log",
+        seen: "gigabytes are read for every answer to a follower",
+        edits: &[edit(
+            "raft/src/log/reader.rs",
+            "            if wanted.misses {",
+            "            if wanted.misses && wanted.bytes == usize::MAX {",
+        )],
+        tests: &["raft/log_read::what_is_missing"],
     },
 ];

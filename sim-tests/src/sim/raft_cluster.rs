@@ -45,6 +45,18 @@ impl RaftOptions {
         }
     }
 
+    /// The same, and this on top.
+    pub fn and(self, more: impl Fn(&mut Options) + Send + Sync + 'static) -> RaftOptions {
+        let before = self.adjust;
+        RaftOptions {
+            adjust: Arc::new(move |options| {
+                before(options);
+                more(options);
+            }),
+            ..self
+        }
+    }
+
     /// Flushes and compacts every few entries, so that snapshots are needed soon.
     pub fn small_log(replicas: u64) -> RaftOptions {
         RaftOptions {

@@ -20,10 +20,7 @@ fn big(name: &str, number: usize) -> Vec<u8> {
 
 /// Hardly anything stays in memory, and a megabyte on disk.
 fn long_on_disk() -> RaftOptions {
-    let mut options = RaftOptions::small_log(3);
-    let small = options.adjust.clone();
-    options.adjust = Arc::new(move |replica| {
-        small(replica);
+    let options = RaftOptions::small_log(3).and(|replica| {
         replica.keep_log_bytes = 1 << 20;
         replica.log.recover_bytes = 4 << 20;
         replica.max_append_bytes = 8 << 10;
@@ -103,10 +100,7 @@ async fn who_was_away_is_fed_from_the_disk() {
 /// that stays away is a reason to keep the log no more.
 #[madsim::test]
 async fn who_restarts_under_load_needs_no_snapshot() {
-    let mut options = RaftOptions::small_log(3);
-    let small = options.adjust.clone();
-    options.adjust = Arc::new(move |replica| {
-        small(replica);
+    let options = RaftOptions::small_log(3).and(|replica| {
         replica.patience = Duration::from_secs(5);
     });
     scenario(options, |c| async move {
@@ -142,10 +136,7 @@ async fn who_restarts_under_load_needs_no_snapshot() {
 /// memory until it is handed over.
 #[madsim::test]
 async fn what_is_not_handed_over_stays_in_memory() {
-    let mut options = RaftOptions::small_log(3);
-    let small = options.adjust.clone();
-    options.adjust = Arc::new(move |replica| {
-        small(replica);
+    let options = RaftOptions::small_log(3).and(|replica| {
         replica.flush_log_bytes = 64 << 20;
         replica.log.segment_bytes = 16 << 20;
     });
@@ -207,6 +198,23 @@ async fn what_has_rotted_is_not_sent_to_anybody() {
     .await;
 }
 
+/// From now on it takes so many milliseconds to this member, and as many from it.
+fn far_away(victim: u64, ms: u64) {
+    set_judge(Some(Box::new(move |passing| {
+        match passing.from.node == victim || passing.to.node == victim {
+            true => Verdict::Delay(Duration::from_millis(ms)),
+            false => Verdict::Pass,
+        }
+    })));
+}
+
+/// What is written in a second, over so many of them.
+async fn rate(written: &AtomicU64, seconds: u64) -> u64 {
+    let before = written.load(Ordering::Relaxed);
+    millis(1000 * seconds).await;
+    (written.load(Ordering::Relaxed) - before) / seconds
+}
+
 /// So many writers, until they are told to end; counts what is written.
 fn write_all_the_time(
     c: &RaftCluster,
@@ -238,10 +246,7 @@ fn write_all_the_time(
 #[madsim::test]
 async fn who_is_slower_than_the_clients_catches_up() {
     const LONGEST: u64 = 2 << 20;
-    let mut options = RaftOptions::small_log(3);
-    let small = options.adjust.clone();
-    options.adjust = Arc::new(move |replica| {
-        small(replica);
+    let options = RaftOptions::small_log(3).and(|replica| {
         replica.max_kept_log_bytes = LONGEST;
         // More than is under way to it.
         replica.keep_log_bytes = 128 << 10;
@@ -257,19 +262,10 @@ async fn who_is_slower_than_the_clients_catches_up() {
         c.kill(victim);
         writes(&c, leader, "missed", 50).await;
         let (installs, done) = (count("install"), Arc::new(AtomicBool::new(false)));
-        set_judge(Some(Box::new(move |passing| {
-            match passing.from.node == victim || passing.to.node == victim {
-                true => Verdict::Delay(Duration::from_millis(200)),
-                false => Verdict::Pass,
-            }
-        })));
+        far_away(victim, 200);
         c.start(victim);
         let (written, writers) = write_all_the_time(&c, leader, 16, &done);
-        let rate = async |seconds: u64| {
-            let before = written.load(Ordering::Relaxed);
-            millis(1000 * seconds).await;
-            (written.load(Ordering::Relaxed) - before) / seconds
-        };
+        let rate = async |seconds| rate(&written, seconds).await;
         let usual = rate(1).await;
         assert!(usual > 500, "{usual} writes in a second");
         // What is kept anyway holds some 130 commands.
@@ -310,10 +306,7 @@ async fn who_is_slower_than_the_clients_catches_up() {
 /// clients are slowed down for no longer than it may have been making the snapshot durable.
 #[madsim::test]
 async fn who_dies_while_it_is_sent_a_snapshot_slows_nobody_down_for_long() {
-    let mut options = RaftOptions::small_log(3);
-    let small = options.adjust.clone();
-    options.adjust = Arc::new(move |replica| {
-        small(replica);
+    let options = RaftOptions::small_log(3).and(|replica| {
         replica.max_kept_log_bytes = 1 << 20;
     });
     scenario(options, |c| async move {
@@ -324,20 +317,11 @@ async fn who_dies_while_it_is_sent_a_snapshot_slows_nobody_down_for_long() {
         c.kill(victim);
         writes(&c, leader, "missed", 200).await;
         // Each of its two hundred chunks takes this long.
-        set_judge(Some(Box::new(move |passing| {
-            match passing.from.node == victim || passing.to.node == victim {
-                true => Verdict::Delay(Duration::from_millis(100)),
-                false => Verdict::Pass,
-            }
-        })));
+        far_away(victim, 100);
         c.start(victim);
         let done = Arc::new(AtomicBool::new(false));
         let (written, writers) = write_all_the_time(&c, leader, 8, &done);
-        let rate = async |seconds: u64| {
-            let before = written.load(Ordering::Relaxed);
-            millis(1000 * seconds).await;
-            (written.load(Ordering::Relaxed) - before) / seconds
-        };
+        let rate = async |seconds| rate(&written, seconds).await;
         let usual = rate(1).await;
         assert!(usual > 100, "{usual} writes in a second");
         millis(5000).await;
