@@ -214,9 +214,9 @@ fn a_gap_behind_the_state_is_damage_although_a_start_reads_little() {
         drop(of_tens(&disk));
         let image = disk.image();
         let names = segments_of_tens(&disk);
-        for gone in 20..29 {
+        for (gone, name) in names.iter().enumerate().take(29).skip(20) {
             disk.restore(&image);
-            disk.disk().remove(&names[gone]).expect("removed");
+            disk.disk().remove(name).expect("removed");
             let (log, found) = open(&disk.disk(), &meta(255, 1)).expect("opens");
             drop(log);
             let first = 10 * gone as u64 + 1;

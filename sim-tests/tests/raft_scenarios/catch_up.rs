@@ -20,12 +20,11 @@ fn big(name: &str, number: usize) -> Vec<u8> {
 
 /// Hardly anything stays in memory, and a megabyte on disk.
 fn long_on_disk() -> RaftOptions {
-    let options = RaftOptions::small_log(3).and(|replica| {
+    RaftOptions::small_log(3).and(|replica| {
         replica.keep_log_bytes = 1 << 20;
         replica.log.recover_bytes = 4 << 20;
         replica.max_append_bytes = 8 << 10;
-    });
-    options
+    })
 }
 
 fn count(kind: &'static str) -> Arc<AtomicU64> {
