@@ -6,7 +6,7 @@ use ctrler::api::{Change, Request, Response};
 use ctrler::machine::{Birth, Command, CommandV1, Controller, LEVEL};
 use raft::machine::Machine;
 use raft::session::{Refusal, Seq};
-use raft::store::StoreError;
+use raft::store::{Rows, StoreError};
 
 #[test]
 fn a_repeated_change_is_applied_once() {
@@ -123,6 +123,21 @@ fn two_replicas_agree_on_every_reply_and_row() {
         assert_eq!(one.config(None), two.config(None));
         assert!(one.config(None).num > 50);
     }
+}
+
+/// Controllers of different builds apply the same log, so every answer and every row that follows
+/// from it stays as it is at level 1, assignments and limits included. A change of one belongs to a
+/// new level; these digests are added to, and never changed.
+#[test]
+fn a_log_does_at_level_1_what_it_always_did() {
+    assert_eq!(LEVEL, 1, "a new level adds its own digests here");
+    let (mut house, mut answers) = (House::unborn(), Rows::in_memory());
+    for (place, command) in log(1).iter().enumerate() {
+        let answer = house.apply_raw(command);
+        answers.put(&place.to_be_bytes(), &answer).unwrap();
+    }
+    let digests = (house.rows.digest(), answers.digest());
+    assert_eq!(digests, (0x8ea5069adaa6a4b7, 0xc981fa7d5af55cca));
 }
 
 #[test]

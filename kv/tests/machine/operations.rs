@@ -19,6 +19,8 @@ pub struct One {
     machine: KvMachine,
     pub rows: Rows,
     index: u64,
+    /// Log time passed without a command, milliseconds.
+    pub idle_ms: u64,
 }
 
 impl One {
@@ -28,6 +30,7 @@ impl One {
             machine,
             rows: Rows::in_memory(),
             index: 0,
+            idle_ms: 0,
         }
     }
 
@@ -48,12 +51,12 @@ impl One {
         one
     }
 
-    fn apply(&mut self, command: &[u8]) -> Bytes {
+    pub fn apply(&mut self, command: &[u8]) -> Bytes {
         self.index += 1;
         let at = At {
             index: self.index,
             term: 1,
-            time_ms: self.index,
+            time_ms: self.index + self.idle_ms,
         };
         self.machine
             .apply(&mut self.rows, at, command)
