@@ -55,7 +55,7 @@ impl Service for Door {
         let door = self.clone();
         let deadline = deadline.min(MAX_DEADLINE);
         match channel {
-            CHANNEL => Box::pin(async move { door.client(&body, deadline).await }),
+            CHANNEL => Box::pin(async move { door.client(body, deadline).await }),
             CARRY_CHANNEL => Box::pin(async move { door.carried(body, deadline).await }),
             GROUP_CHANNEL => Box::pin(async move {
                 let asked = Asked {
@@ -97,16 +97,18 @@ impl Door {
                     Err(response) => encode(&response),
                 }
             }
-            _ => self.client(&body, deadline).await,
+            _ => self.client(body, deadline).await,
         }
     }
 
-    async fn client(&self, body: &[u8], deadline: Duration) -> Bytes {
-        let Ok(request) = postcard::from_bytes::<Request>(body) else {
+    async fn client(&self, body: Bytes, deadline: Duration) -> Bytes {
+        let Ok(request) = postcard::from_bytes::<Request>(&body) else {
             return encode(&Response::Malformed(
                 "a request that this version does not know".to_owned(),
             ));
         };
+        // What it says may be long, and is held once while it waits.
+        drop(body);
         match request {
             Request::Get { shard, key } => match write::check_key(key.len()) {
                 Ok(()) => self.read(Query::Get { shard, key }, deadline).await,
@@ -148,15 +150,15 @@ impl Door {
     }
 
     async fn write(&self, command: Command, deadline: Duration) -> Bytes {
-        encode(
-            &match self.replica.propose(command.to_bytes(), deadline).await {
-                Ok(reply) => return reply,
-                Err(ProposeError::NotLeader { leader }) => self.not_leader(leader),
-                Err(ProposeError::Busy) => Response::Busy,
-                Err(error @ ProposeError::TooLarge { .. }) => Response::Invalid(error.to_string()),
-                Err(ProposeError::Unknown(_) | ProposeError::Stopped) => Response::Unknown,
-            },
-        )
+        let bytes = command.to_bytes();
+        drop(command);
+        encode(&match self.replica.propose(bytes, deadline).await {
+            Ok(reply) => return reply,
+            Err(ProposeError::NotLeader { leader }) => self.not_leader(leader),
+            Err(ProposeError::Busy) => Response::Busy,
+            Err(error @ ProposeError::TooLarge { .. }) => Response::Invalid(error.to_string()),
+            Err(ProposeError::Unknown(_) | ProposeError::Stopped) => Response::Unknown,
+        })
     }
 
     /// A write that stores something, and a disk that is nearly full. Only the leader knows all of them.

@@ -103,6 +103,8 @@ use world::disk::Disk;
 
 /// The encoding buffer keeps at most this much between appends.
 const BUFFER_BYTES: usize = 4 << 20;
+/// Bytes of a record besides its entries, as they are counted, if no base is in it.
+const SLACK: usize = 1 << 10;
 
 /// Fixed numbers of a log.
 #[derive(Clone, Debug)]
@@ -464,8 +466,10 @@ impl Log {
         active.file.sync_data()?;
         active.end += span;
         active.filled = active.filled.max(active.end);
-        self.buffer.clear();
-        self.buffer.shrink_to(BUFFER_BYTES);
+        match self.buffer.capacity() {
+            ..=BUFFER_BYTES => self.buffer.clear(),
+            _ => self.buffer = Vec::new(),
+        }
         self.batch += 1;
         self.hard_state = hard_state;
         self.last = last;
@@ -479,6 +483,9 @@ impl Log {
         runs: &[&[Entry]],
     ) -> Result<u64, LogError> {
         self.buffer.clear();
+        // All at once: growing, it would become up to twice as long.
+        let entries = runs.iter().copied().flatten().map(Entry::size);
+        self.buffer.reserve_exact(SLACK + entries.sum::<usize>());
         let Active { id, end, .. } = self.active;
         if format::encode_record(&mut self.buffer, id, end, header.clone(), base, runs) {
             Ok(self.buffer.len() as u64)

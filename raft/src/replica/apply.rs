@@ -185,6 +185,18 @@ impl<M: Machine> Applier<M> {
         self.store.full() || (much && self.store.is_behind())
     }
 
+    /// Bytes that may be applied before a flush must be through; 0 when nothing may.
+    fn room(&self) -> usize {
+        let unflushed = self.unflushed + self.in_flush;
+        let entries = self.longest_unflushed().saturating_sub(unflushed);
+        let overlay = self.shared.options.store.overlay_limit;
+        let rows = overlay.saturating_sub(self.store.memory());
+        match self.lacks_room() {
+            true => 0,
+            false => rows.min(entries).max(1),
+        }
+    }
+
     /// What the next flush takes of a short disk, in its limits: a row counts there by its pages.
     fn pages(&self) -> usize {
         let space = &self.shared.space;
@@ -194,9 +206,9 @@ impl<M: Machine> Applier<M> {
         }
     }
 
-    /// A flush is due, because of the log behind it or of a short disk.
+    /// A flush is due, because of the log behind it, of a short disk, or of what waits for room.
     fn flush_due(&self) -> bool {
-        self.unflushed >= self.flush_log_bytes() || self.pages() >= 1
+        self.unflushed >= self.flush_log_bytes() || self.pages() >= 1 || self.room() == 0
     }
 
     /// Bytes of entries that may be applied and not durable.
@@ -510,6 +522,7 @@ impl<M: Machine> Applier<M> {
         shared.digest.store(stamp.digest, Ordering::Relaxed);
         shared.time_ms.store(stamp.time_ms, Ordering::Relaxed);
         shared.applied.store(stamp.index, Ordering::Relaxed);
+        shared.apply_room.store(self.room(), Ordering::Relaxed);
         shared
             .durable
             .store(self.store.durable().index, Ordering::Relaxed);

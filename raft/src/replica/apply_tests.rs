@@ -61,8 +61,9 @@ fn fill(mut install: Install, spool: &Spool) -> Installed {
 
 /// A command of term 1 for which nobody waits.
 fn committed(index: u64, command: &[u8]) -> Committed {
-    let command = crate::replica::wire::wrap(1, command);
-    let body = Body::Command(command.to_vec().into());
+    let mut command = crate::replica::wire::wrap(command);
+    crate::replica::wire::stamp(&mut command, 1);
+    let body = Body::Command(command);
     let entry = Entry {
         term: 1,
         index,
@@ -384,11 +385,22 @@ fn short_commands_with_long_rows_wait_for_the_flush_within_a_batch() {
         };
         let (shared, _ends) = shared(&disk, options(BTreeMap::new()), &store.stamp());
         let (_, events) = mpsc::unbounded_channel();
-        let mut applier = Applier::new(shared, *store, Long, events);
+        let mut applier = Applier::new(shared.clone(), *store, Long, events);
         let batch = (1..=100).map(|index| committed(index, b"a"));
         applier.entries(batch.collect()).await.unwrap();
         assert_eq!(applier.store.applied_index(), 100);
         let memory = applier.store.memory();
         assert!(memory <= limit + 110_000, "{memory} bytes in memory");
+        // Where no room is left, who proposes knows, and the flush that makes it has begun.
+        let room = || shared.apply_room.load(Ordering::Relaxed);
+        let mut index = 100;
+        while room() > 0 {
+            index += 1;
+            applier.entries(vec![committed(index, b"a")]).await.unwrap();
+            assert!(index < 120, "the room does not shrink");
+        }
+        let done = applier.store.done().await.unwrap();
+        applier.done(done);
+        assert!(room() > limit / 2);
     });
 }

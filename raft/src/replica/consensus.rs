@@ -4,6 +4,8 @@
 //! most one batch to the log, one mail per peer. A tick is taken only after the inbox is drained,
 //! and missed ticks collapse into one, so that a slow machine alone deposes nobody.
 
+#[path = "proposals.rs"]
+mod proposals;
 #[path = "snapshots.rs"]
 mod snapshots;
 
@@ -15,14 +17,11 @@ use super::shared::{
 };
 use super::throttle::Throttle;
 use super::told;
-use super::wire::{unwrap, wrap};
+use super::wire::unwrap;
 use crate::log::LogReader;
-use bytes::Bytes;
-use raft_protocol::{
-    Body, Core, Entry, Index, Input, Output, Payload, Proposed, ReadRefusal, Role, Term,
-};
+use raft_protocol::{Body, Core, Entry, Index, Input, Output, Payload, ReadRefusal, Role, Term};
 use snapshots::Snapshots;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use tokio::sync::mpsc;
@@ -49,8 +48,8 @@ pub(super) struct Consensus {
     waiters: BTreeMap<Index, (Term, Waiter)>,
     reads: BTreeMap<u64, Vec<Query>>,
     next_read: u64,
-    /// Proposals and reads gathered in this turn.
-    proposals: Vec<(Bytes, Waiter)>,
+    /// Proposals that wait for their turn, and reads gathered in this one.
+    proposals: VecDeque<(Payload, Waiter)>,
     queries: Vec<Query>,
     /// Entries through here may be applied; were handed to the apply task.
     apply_through: Index,
@@ -90,7 +89,7 @@ impl Consensus {
             waiters: BTreeMap::new(),
             reads: BTreeMap::new(),
             next_read: 1,
-            proposals: Vec::new(),
+            proposals: VecDeque::new(),
             queries: Vec::new(),
             apply_through: applied,
             handed: applied,
@@ -174,7 +173,7 @@ impl Consensus {
                     self.step(Input::Receive { from, message });
                 }
             }
-            Event::Propose { command, waiter } => self.proposals.push((command, waiter)),
+            Event::Propose { command, waiter } => self.proposals.push_back((command, waiter)),
             Event::Read(query) => self.queries.push(query),
         }
     }
@@ -228,48 +227,6 @@ impl Consensus {
             }
             Internal::Born(configuration) => self.step(Input::Born(configuration)),
         }
-    }
-
-    /// All proposals of one turn are one input, so one write.
-    fn propose(&mut self) {
-        if self.proposals.is_empty() {
-            return;
-        }
-        if self.throttle.is_on() {
-            self.proposals
-                .retain(|(_, waiter)| !waiter.reply.is_closed());
-        }
-        let lengths = self.proposals.iter().map(|(command, _)| command.len());
-        let admitted = self.throttle.admit(world::clock::now(), lengths);
-        if admitted < self.proposals.len() {
-            world::mark!("throttle: proposals wait for a member that catches up");
-        }
-        if admitted == 0 {
-            return;
-        }
-        let (start, since) = self.lead_time;
-        let elapsed = u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let time_ms = start.saturating_add(elapsed);
-        let later = self.proposals.split_off(admitted);
-        let proposals = std::mem::replace(&mut self.proposals, later);
-        let payloads = proposals
-            .iter()
-            .map(|(c, _)| Payload::from(wrap(time_ms, c)))
-            .collect();
-        let output = self.core.step(Input::Propose(payloads));
-        let proposed = output.proposed;
-        for (i, (_, waiter)) in proposals.into_iter().enumerate() {
-            let error = match proposed {
-                Some(Proposed::Accepted { term, first }) => {
-                    self.waiters.insert(first + i as u64, (term, waiter));
-                    continue;
-                }
-                Some(Proposed::NotLeader { leader }) => ProposeError::NotLeader { leader },
-                Some(Proposed::Busy) | None => ProposeError::Busy,
-            };
-            let _ = waiter.reply.send(Err(error));
-        }
-        self.carry_out(output);
     }
 
     /// All reads of one turn share one read index.

@@ -7,7 +7,7 @@ use super::shared::{Apply, Event, Query, Shared, Waiter, lock};
 use super::space::FullDisk;
 use super::status::ReplicaStatus;
 use super::transfer::Receiver;
-use super::wire::{Answer, Call, Mail, decode, decode_mail, encode};
+use super::wire::{Answer, Call, Mail, decode, decode_mail, encode, wrap};
 use crate::identity::Identity;
 use crate::machine::Machine;
 use bytes::Bytes;
@@ -87,11 +87,15 @@ impl<M: Machine> Replica<M> {
         }
         let end = now() + deadline;
         let (reply, answer) = oneshot::channel();
+        // The caller's copy may be a part of something larger, and this may wait for long.
+        let wrapped = wrap(&command);
+        drop(command);
         let enter = admission.pass(size, |admitted| {
             let waiter = Waiter {
                 reply,
                 _admitted: admitted,
             };
+            let command = wrapped;
             shared.ask(Event::Propose { command, waiter })
         });
         match timeout(deadline, enter).await {

@@ -3,9 +3,9 @@
 use super::*;
 use crate::replica::parts::{Nothing, disk, options, shared};
 use crate::replica::shared::{COMMAND_BYTES, Ends, INBOX, INBOX_MAIL_BYTES};
-use crate::replica::wire::encode_mail;
+use crate::replica::wire::{encode_mail, unwrap};
 use crate::store::Stamp;
-use raft_protocol::{Body, Entry};
+use raft_protocol::{Body, Entry, Payload};
 use std::collections::BTreeMap;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
@@ -171,7 +171,7 @@ fn requests_enter_in_the_order_they_came() {
                 for _ in 0..4 {
                     match ends.inbox.try_recv() {
                         Ok(Event::Propose { command, waiter }) => {
-                            came.push(command);
+                            came.push(Bytes::copy_from_slice(inside(&command)));
                             waiters.push(waiter.reply);
                         }
                         Ok(Event::Read(query)) => {
@@ -213,12 +213,17 @@ async fn poll_all(proposals: &mut Vec<Proposal>) {
     .await;
 }
 
+/// A command without its envelope.
+fn inside(command: &Payload) -> &[u8] {
+    unwrap(&command.0).expect("it is wrapped").1
+}
+
 /// Lengths of the commands that have come; their clients still wait.
 fn came(ends: &mut Ends, waiters: &mut Vec<Waiter>) -> Vec<usize> {
     let mut lengths = Vec::new();
     while let Ok(event) = ends.inbox.try_recv() {
         if let Event::Propose { command, waiter } = event {
-            lengths.push(command.len());
+            lengths.push(inside(&command).len());
             waiters.push(waiter);
         }
     }

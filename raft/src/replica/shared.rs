@@ -7,10 +7,10 @@ use crate::identity::Identity;
 use crate::log::Place;
 use bytes::Bytes;
 use raft_protocol::{
-    Configuration, Entry, Index, Message, NodeId, Role, SnapshotMeta, Status, Term,
+    Configuration, Entry, Index, Message, NodeId, Payload, Role, SnapshotMeta, Status, Term,
 };
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use world::Site;
@@ -59,7 +59,8 @@ pub(super) enum Event {
         room: OwnedSemaphorePermit,
     },
     Propose {
-        command: Bytes,
+        /// In its envelope, without its log time.
+        command: Payload,
         waiter: Waiter,
     },
     Read(Query),
@@ -149,6 +150,8 @@ pub(super) struct Shared {
     pub(super) log_bytes: AtomicU64,
     /// Room on the disk.
     pub(super) space: Space,
+    /// Bytes that may be applied before something must be flushed.
+    pub(super) apply_room: AtomicUsize,
     /// Log time at `applied`.
     pub(super) time_ms: AtomicU64,
     /// Why the node may not vote, besides abstention.
@@ -225,6 +228,7 @@ impl Shared {
             digest: AtomicU64::new(stamp.digest),
             state_bytes: AtomicU64::new(0),
             log_bytes: AtomicU64::new(0),
+            apply_room: AtomicUsize::new(usize::MAX),
             time_ms: AtomicU64::new(stamp.time_ms),
             hindrance: Mutex::new(None),
             receiver_heard: Mutex::new(None),

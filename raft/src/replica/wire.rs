@@ -3,8 +3,9 @@
 
 use crate::store::Stamp;
 use bytes::Bytes;
-use raft_protocol::{DiskId, Index, Message, Term};
+use raft_protocol::{DiskId, Index, Message, Payload, Term};
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 
 /// First byte of a mail, as the variants of an enum in postcard.
 ///
@@ -154,18 +155,27 @@ pub(super) fn decode<T: for<'de> Deserialize<'de>>(bytes: &[u8]) -> Result<T, St
 /// First byte of a command's payload: the format of the envelope around it.
 const COMMAND_V1: u8 = 1;
 
-/// Wraps a command with the log time its leader stamps on it.
-pub(super) fn wrap(time_ms: u64, command: &[u8]) -> Vec<u8> {
-    let mut payload = Vec::with_capacity(9 + command.len());
-    payload.push(COMMAND_V1);
-    payload.extend_from_slice(&time_ms.to_le_bytes());
-    payload.extend_from_slice(command);
-    payload
+/// Its length: the format and the log time.
+const ENVELOPE: usize = 9;
+
+/// Wraps a command. Its log time is 0 until its leader [`stamp`]s it.
+pub(super) fn wrap(command: &[u8]) -> Payload {
+    // One allocation, which the command has from here to the log.
+    let mut payload: Arc<[u8]> = std::iter::repeat_n(0, ENVELOPE + command.len()).collect();
+    let bytes = Arc::make_mut(&mut payload);
+    bytes[0] = COMMAND_V1;
+    bytes[ENVELOPE..].copy_from_slice(command);
+    Payload(payload)
+}
+
+/// Stamps a wrapped command with its log time.
+pub(super) fn stamp(payload: &mut Payload, time_ms: u64) {
+    Arc::make_mut(&mut payload.0)[1..ENVELOPE].copy_from_slice(&time_ms.to_le_bytes());
 }
 
 /// Log time and command of a payload.
 pub(super) fn unwrap(payload: &[u8]) -> Option<(u64, &[u8])> {
-    let (&[COMMAND_V1, ref time @ ..], command) = payload.split_first_chunk::<9>()? else {
+    let (&[COMMAND_V1, ref time @ ..], command) = payload.split_first_chunk::<ENVELOPE>()? else {
         return None;
     };
     Some((u64::from_le_bytes(*time), command))
@@ -260,12 +270,17 @@ mod tests {
         assert_eq!(&encode(&Call::Meet { disk: 5 })[..], [0, 5]);
         assert_eq!(&encode(&Answer::Want(3))[..], [2, 3]);
         assert_eq!(&encode(&Answer::Malformed)[..], [4]);
-        assert_eq!(wrap(0x0102, b"x"), [1, 2, 1, 0, 0, 0, 0, 0, 0, b'x']);
+        let mut payload = wrap(b"x");
+        stamp(&mut payload, 0x0102);
+        assert_eq!(payload.0[..], [1, 2, 1, 0, 0, 0, 0, 0, 0, b'x']);
     }
 
     #[test]
     fn commands_come_back_as_wrapped() {
-        assert_eq!(unwrap(&wrap(77, b"abc")), Some((77, &b"abc"[..])));
+        let mut payload = wrap(b"abc");
+        assert_eq!(unwrap(&payload.0), Some((0, &b"abc"[..])));
+        stamp(&mut payload, 77);
+        assert_eq!(unwrap(&payload.0), Some((77, &b"abc"[..])));
         assert_eq!(unwrap(b"short"), None);
         assert_eq!(
             unwrap(&[9; 12]),

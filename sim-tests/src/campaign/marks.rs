@@ -115,6 +115,10 @@ pub const ELSEWHERE: &[(&str, &str)] = &[
         "sim-tests/tests/kv_one_group.rs::followers_carry_the_writes_of_a_client_that_is_cut_off_from_the_leader",
     ),
     (
+        "propose: commands wait for those before to be applied",
+        "raft/src/replica/proposals_tests.rs::reads_do_not_wait_for_commands_for_which_there_is_no_room",
+    ),
+    (
         "propose: no room until the deadline",
         "raft/src/replica/handle_tests.rs::a_command_without_room_is_busy_at_its_deadline",
     ),

@@ -122,11 +122,18 @@ pub(super) const MUTANTS: &[Mutant] = &[
         star: false,
         what: "what a running flush makes durable is not counted as unflushed: the log in memory grows",
         seen: "the limit that the simulation checked was not the one that was kept",
-        edits: &[edit(
-            "raft/src/replica/apply.rs",
-            "let much = unflushed >= self.longest_unflushed()",
-            "let much = self.unflushed >= 3 * self.longest_unflushed()",
-        )],
+        edits: &[
+            edit(
+                "raft/src/replica/apply.rs",
+                "let much = unflushed >= self.longest_unflushed()",
+                "let much = self.unflushed >= 3 * self.longest_unflushed()",
+            ),
+            edit(
+                "raft/src/replica/apply.rs",
+                "let entries = self.longest_unflushed().saturating_sub(unflushed);",
+                "let entries = 3 * self.longest_unflushed().max(unflushed);",
+            ),
+        ],
         tests: &["sim-tests/raft_scenarios::compaction::no_more_is_applied"],
     },
     Mutant {

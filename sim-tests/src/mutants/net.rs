@@ -156,4 +156,16 @@ pub(super) const MUTANTS: &[Mutant] = &[
         )],
         tests: &["raft/lib::replica::handle::tests::a_long_command"],
     },
+    Mutant {
+        id: "X98",
+        star: false,
+        what: "commands get into the log whatever room the state has for them",
+        seen: "a trial: reads waited 1.3 s for long writes that were committed and waited for a flush",
+        edits: &[edit(
+            "raft/src/replica/proposals.rs",
+            "AHEAD_BYTES.min(room.div_ceil(AHEAD_PART))",
+            "AHEAD_BYTES.max(room.min(1))",
+        )],
+        tests: &["raft/lib::replica::consensus::proposals::tests::reads_do_not_wait"],
+    },
 ];
