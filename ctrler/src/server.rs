@@ -214,7 +214,7 @@ impl Port {
         {
             Ok(reply) => return reply,
             Err(ProposeError::NotLeader { leader }) => Response::NotLeader(self.address(leader)),
-            Err(ProposeError::Busy) => Response::Busy,
+            Err(ProposeError::Busy | ProposeError::Full(_)) => Response::Busy,
             Err(error @ ProposeError::TooLarge { .. }) => Response::Invalid(error.to_string()),
             Err(ProposeError::Unknown(_) | ProposeError::Stopped) => Response::Unknown,
         })

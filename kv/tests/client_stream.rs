@@ -139,7 +139,7 @@ fn what_follows_each_answer() {
         (Answer::Refused(Refusal::Window), true, true, "", false),
         (Answer::Refused(Refusal::Busy), true, true, "", false),
         (Answer::Invalid("no".into()), false, true, "invalid", true),
-        (Answer::Full("no room".into()), false, true, "full", true),
+        (Answer::Full("no room".into()), false, true, "", true),
         (Answer::Trouble(wrong_group), true, true, "", false),
         (
             Answer::Trouble(Trouble::NotLeader(None)),
@@ -436,45 +436,50 @@ fn an_invalid_write_does_not_stop_those_behind_it() {
     assert!(callers[1].is_told_unknown());
 }
 
-/// A full disk says nothing of the attempts before: one of them may have been executed.
+/// A full disk says nothing of another copy of the write: one may have been executed before, or may be
+/// yet. A write without operations uses its number, and what is answered to that is what was executed.
 #[test]
-fn a_write_is_given_up_for_a_full_disk_only_if_no_other_attempt_may_count() {
+fn a_write_is_given_up_for_a_full_disk_when_its_number_was_used_by_one_that_does_nothing() {
     let full = || Answer::Full("no room".into());
-    let (mut stream, callers, out) = sent(1);
-    let silent = Answer::Trouble(Trouble::Silent("lost".into()));
-    stream.answer(out[0].attempt, silent);
-    stream.resume();
-    let again = sends(&mut stream);
-    assert!(stream.answer(again[0].attempt, full()).is_some());
-    assert_eq!(
-        callers[0].told(),
-        None,
-        "the first attempt may be executed yet"
-    );
-    stream.resume();
-    let third = sends(&mut stream);
-    stream.answer(third[0].attempt, written());
-    assert_eq!(
-        callers[0].told(),
-        Some(Ok(vec![Outcome::Written { len: 1 }]))
-    );
+    let nothing = || Answer::Written(Vec::new());
+    let given_up = Some(Err(ClientError::Full("no room".into())));
+    let done = Some(Ok(vec![Outcome::Written { len: 1 }]));
+    for (answer, told) in [(nothing(), &given_up), (written(), &done)] {
+        let (mut stream, callers, out) = sent(1);
+        assert_eq!(stream.answer(out[0].attempt, full()), None);
+        assert_eq!(callers[0].told(), None, "another copy may be executed yet");
+        let again = sends(&mut stream);
+        assert_eq!(numbers(&again), [1]);
+        assert!(again[0].ops.is_empty());
+        stream.answer(again[0].attempt, answer);
+        assert_eq!(&callers[0].told(), told);
+    }
 
-    // Sent again because of a write before it, with the first attempt still on its way.
+    // The same after an attempt without an answer, and with one still on its way.
     let (mut stream, callers, out) = sent(2);
-    assert!(
-        stream
-            .answer(out[0].attempt, Answer::Trouble(Trouble::Unknown))
-            .is_some()
-    );
+    let silent = Answer::Trouble(Trouble::Silent("lost".into()));
+    assert!(stream.answer(out[0].attempt, silent).is_some());
     stream.resume();
     let again = sends(&mut stream);
     assert_eq!(numbers(&again), [1, 2]);
-    assert!(stream.answer(again[1].attempt, full()).is_some());
-    assert_eq!(
-        callers[1].told(),
-        None,
-        "its first attempt has no answer yet"
-    );
+    for sending in &again {
+        assert_eq!(stream.answer(sending.attempt, full()), None);
+    }
+    let third = sends(&mut stream);
+    assert_eq!(numbers(&third), [1, 2]);
+    assert!(third.iter().all(|sending| sending.ops.is_empty()));
+    stream.answer(out[1].attempt, written());
+    assert_eq!(callers[1].told(), done, "a late answer tells as much");
+    stream.answer(third[0].attempt, nothing());
+    assert_eq!(callers[0].told(), given_up);
+
+    // A session that ends before leaves the outcome unknown.
+    let (mut stream, callers, out) = sent(1);
+    stream.answer(out[0].attempt, full());
+    let again = sends(&mut stream);
+    let expired = Answer::Refused(Refusal::SessionExpired);
+    stream.answer(again[0].attempt, expired);
+    assert!(callers[0].is_told_unknown());
 }
 
 #[test]

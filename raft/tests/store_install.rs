@@ -85,6 +85,29 @@ fn an_install_without_room_leaves_no_file() {
     });
 }
 
+/// A part of what is kept on a full disk is there for what makes room, as an install does: the state
+/// that it replaces goes.
+#[test]
+fn a_small_snapshot_fits_on_a_disk_that_is_nearly_full() {
+    block_on_test(async {
+        const KEPT: u64 = 1 << 20;
+        let sim = sim_disk("a", 1);
+        drop(receiver(&sim).await);
+        let options = StoreOptions {
+            reserve_bytes: KEPT,
+            ..options()
+        };
+        let mut store = open_with(&sim, options).await;
+        let (spool, expected, _) = donor(1, 50).await;
+        let mut disk = sim.options();
+        disk.capacity = sim.used() + KEPT - 4096;
+        sim.set_options(disk);
+        let installed = fill(&mut store, &spool).await.unwrap();
+        assert!(store.switch(installed).await.unwrap());
+        assert_eq!(content(store.rows()), expected);
+    });
+}
+
 #[test]
 fn current_never_moves_to_a_lower_stamp() {
     block_on_test(async {

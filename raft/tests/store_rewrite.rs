@@ -2,7 +2,7 @@
 
 mod store_common;
 
-use raft::store::{Done, Store, StoreOptions};
+use raft::store::{Done, Shortage, Store, StoreOptions};
 use std::time::Duration;
 use store_common::*;
 use world::clock::timeout;
@@ -19,20 +19,29 @@ fn eager() -> StoreOptions {
 
 /// 400 rows are flushed, and then all but the first `kept` are deleted; the file's bytes between.
 async fn grown(sim: &SimDisk, options: StoreOptions, kept: u32) -> (Box<Store>, u64) {
+    grown_to(sim, options, 400, kept).await
+}
+
+async fn grown_to(sim: &SimDisk, options: StoreOptions, rows: u32, kept: u32) -> (Box<Store>, u64) {
     let mut store = open_with(sim, options).await;
-    for n in 0..400u32 {
+    for n in 0..rows {
         let value = [n as u8; 5_000];
         store.rows_mut().put(&n.to_be_bytes(), &value).unwrap();
     }
     step(&mut store);
     flush(&mut store).await.unwrap();
     let grown = store.bytes();
+    leave(&mut store, kept).await;
+    (store, grown)
+}
+
+/// Deletes all rows but the first `kept`.
+async fn leave(store: &mut Store, kept: u32) {
     for n in kept..400u32 {
         store.rows_mut().delete(&n.to_be_bytes()).unwrap();
     }
-    step(&mut store);
-    flush(&mut store).await.unwrap();
-    (store, grown)
+    step(store);
+    flush(store).await.unwrap();
 }
 
 #[test]
@@ -56,6 +65,41 @@ fn a_grown_file_is_rewritten() {
         assert!(sim.used() < grown / 2, "the old file is gone");
         apply(&mut store, &[("new", "row")]);
         flush(&mut store).await.unwrap();
+    });
+}
+
+/// What is free inside a file is of no use to a disk that is full: the less room there is, the sooner
+/// it is given back, also of a file that is not worth it otherwise.
+#[test]
+fn the_less_room_the_sooner_a_file_is_rewritten() {
+    block_on_test(async {
+        // Of 400 rows so many are left; the shortest disk on which the file stays as it is.
+        for (kept, stays) in [(280, Shortage::Short), (100, Shortage::None)] {
+            let sim = sim_disk("a", 9);
+            let unusual = StoreOptions {
+                rewrite_min_bytes: 1 << 40,
+                ..options()
+            };
+            let (mut store, _) = grown(&sim, unusual, 400).await;
+            // How short a file of these rows can be is known once it was rewritten.
+            let mut rewritten = async |store: &mut Store, shortage| {
+                store.spare_room(shortage);
+                store.maybe_flush(false);
+                let done = timeout(Duration::from_millis(500), store.done()).await;
+                matches!(done, Ok(Ok(Done::Rewritten)))
+            };
+            assert!(rewritten(&mut store, Shortage::NearlyFull).await);
+            leave(&mut store, kept).await;
+            let file = store.bytes();
+            let mut last = None;
+            for shortage in [Shortage::None, Shortage::Short, Shortage::NearlyFull] {
+                if rewritten(&mut store, shortage).await {
+                    break;
+                }
+                last = Some(shortage);
+            }
+            assert_eq!(last, Some(stays), "{kept} rows left in {file} bytes");
+        }
     });
 }
 

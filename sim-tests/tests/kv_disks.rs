@@ -123,6 +123,49 @@ async fn a_full_disk_refuses_what_grows_and_deleting_makes_room() {
     cluster.nodes.finish().await;
 }
 
+/// What is on its way is counted: many long values at once do not take the last bytes.
+#[madsim::test]
+async fn long_values_at_once_do_not_take_the_last_bytes() {
+    const WRITERS: usize = 12;
+    let cluster = KvCluster::with_groups(small_disks(1), &[1]).await;
+    fill(&cluster).await;
+    let c = cluster.clone();
+    let deleted = async move {
+        let client = c.client();
+        for n in 0..120 {
+            client.delete(&key(n)).await.expect("delete");
+        }
+    };
+    cluster.nodes.run(deleted).await;
+    let c = cluster.clone();
+    let refused = async move {
+        let mut refused = 0;
+        for _ in 0..20 {
+            let writers = (0..WRITERS).map(|n| {
+                let client = c.client();
+                tokio::spawn(async move { client.put(&key(n), &[7; 40 * VALUE]).await })
+            });
+            for writer in writers.collect::<Vec<_>>() {
+                match writer.await.expect("a writer") {
+                    Ok(()) => {}
+                    Err(ClientError::Full(_)) => refused += 1,
+                    Err(other) => panic!("{other}"),
+                }
+            }
+        }
+        refused
+    };
+    let refused = cluster.nodes.run(refused).await;
+    cluster.nodes.assert_no_fatal();
+    assert!(refused > 0, "there was room for all of it");
+    for node in cluster.members(1) {
+        let disk = cluster.nodes.disk(cluster.key(1, node));
+        assert!(disk.used() <= DISK - KEPT / 2, "{}", disk.used());
+    }
+    cluster.agreed(1).await;
+    cluster.nodes.finish().await;
+}
+
 /// One member has less room than the others, the leader among them: it says so, and is not run over.
 #[madsim::test]
 async fn a_follower_with_a_nearly_full_disk_is_heard() {

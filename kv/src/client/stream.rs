@@ -65,6 +65,8 @@ struct Slot<T> {
     flying: u32,
     /// Some attempt may have had an effect.
     maybe: bool,
+    /// It was refused for a full disk, which said so.
+    full: Option<String>,
     answered: bool,
 }
 
@@ -247,6 +249,7 @@ impl<T: Ticket> Stream<T> {
                 epoch: self.epoch,
                 flying: 1,
                 maybe: false,
+                full: None,
                 answered: false,
             };
             self.slots.push_back(slot);
@@ -313,7 +316,14 @@ impl<T: Ticket> Stream<T> {
                 if !current {
                     world::mark!("client: a late answer to an earlier attempt settles a number");
                 }
-                slot.finish(Ok(outcomes));
+                let result = match slot.full.take() {
+                    Some(reason) if outcomes.is_empty() => {
+                        world::mark!("client: a write is given up, the disk is nearly full");
+                        Err(ClientError::Full(reason))
+                    }
+                    _ => Ok(outcomes),
+                };
+                slot.finish(result);
                 self.settle(at);
                 self.failures = 0;
                 self.gaps = 0;
@@ -363,14 +373,13 @@ impl<T: Ticket> Stream<T> {
                 )
             }
             Answer::Invalid(reason) => self.invalid(at, reason),
-            // Another attempt may be executed yet, or was: only its own answer tells.
-            Answer::Full(reason) if !current || slot.maybe || slot.flying > 0 => {
-                slot.harmless();
+            // No disk is too full for a write that does nothing: this answers an earlier attempt.
+            Answer::Full(reason) if slot.ops.is_empty() => {
                 self.trouble(current, Trouble::Full(reason))
             }
             Answer::Full(reason) => {
-                world::mark!("client: a write is given up, the disk is nearly full");
-                self.refused(at, ClientError::Full(reason.clone()), &reason)
+                self.give_up(at, reason);
+                None
             }
             Answer::Refused(Refusal::Malformed) => {
                 self.invalid(at, "the server finds the write's number malformed".into())
@@ -408,6 +417,19 @@ impl<T: Ticket> Stream<T> {
             false => ClientError::Invalid(reason.clone()),
         };
         self.refused(at, error, &reason)
+    }
+
+    /// A full disk is no place for the write, but another copy of it may have been executed before, or
+    /// may be yet: its number is used by a write that does nothing, and the answer to that tells which
+    /// of the two was executed.
+    fn give_up(&mut self, at: usize, reason: String) {
+        let slot = &mut self.slots[at];
+        slot.full = Some(reason);
+        slot.maybe = true;
+        slot.ops = Arc::default();
+        slot.epoch = 0;
+        // What was sent after it meets a gap.
+        self.new_epoch();
     }
 
     /// The request is refused and consumed nothing: its number is used by a write that does

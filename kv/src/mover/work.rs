@@ -4,6 +4,7 @@ use super::Mover;
 use super::peers::bounded;
 use super::plan::{self, Errand};
 use super::wire::{Answer, Party, What};
+use crate::machine::chunk::CHUNK_BYTES;
 use crate::machine::command::{Ack, Command};
 use crate::machine::state::Cursor;
 use ctrler::client::ClientError;
@@ -222,7 +223,7 @@ impl Work {
 
     /// What arrives is not taken onto a disk that is nearly full; the old owner keeps it. Errors: it is.
     fn has_room(&self, shard: ShardId) -> Result<(), String> {
-        let Some(disk) = self.mover.replica.full_disk() else {
+        let Some(disk) = self.mover.replica.full_disk(CHUNK_BYTES) else {
             return Ok(());
         };
         world::mark!("mover: a shard waits, the disk is nearly full");

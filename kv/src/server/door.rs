@@ -13,7 +13,7 @@ use bytes::Bytes;
 use ctrler::config::GroupId;
 use raft::Replica;
 use raft::protocol::NodeId;
-use raft::replica::{ProposeError, ReadError};
+use raft::replica::{FullDisk, ProposeError, ReadError};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -116,18 +116,17 @@ impl Door {
             },
             Request::Write { shard, seq, ops } => match write::check_limits(&ops) {
                 Ok(()) => {
-                    if ops.iter().any(Op::stores) && self.replica.full_disk().is_some() {
-                        return self.full();
-                    }
-                    self.write(Command::Write { shard, seq, ops }, deadline)
-                        .await
+                    let grows = ops.iter().any(Op::stores);
+                    let command = Command::Write { shard, seq, ops };
+                    self.write(command, grows, deadline).await
                 }
                 Err(reason) => encode(&Response::Invalid(reason)),
             },
-            Request::Open { shard } => self.write(Command::Open { shard }, deadline).await,
+            // Whoever deletes needs a session.
+            Request::Open { shard } => self.write(Command::Open { shard }, false, deadline).await,
             Request::Close { shard, session } => {
-                self.write(Command::Close { shard, session }, deadline)
-                    .await
+                let command = Command::Close { shard, session };
+                self.write(command, false, deadline).await
             }
             Request::Identify => encode(&self.identify().await),
             Request::Status => encode(&self.status().await),
@@ -149,34 +148,37 @@ impl Door {
         }
     }
 
-    async fn write(&self, command: Command, deadline: Duration) -> Bytes {
+    /// `grows`: it may make the state grow.
+    async fn write(&self, command: Command, grows: bool, deadline: Duration) -> Bytes {
         let bytes = command.to_bytes();
         drop(command);
-        encode(&match self.replica.propose(bytes, deadline).await {
+        let proposed = match grows {
+            true => self.replica.propose_growing(bytes, deadline).await,
+            false => self.replica.propose(bytes, deadline).await,
+        };
+        encode(&match proposed {
             Ok(reply) => return reply,
             Err(ProposeError::NotLeader { leader }) => self.not_leader(leader),
             Err(ProposeError::Busy) => Response::Busy,
+            Err(ProposeError::Full(disk)) => self.full(disk),
             Err(error @ ProposeError::TooLarge { .. }) => Response::Invalid(error.to_string()),
             Err(ProposeError::Unknown(_) | ProposeError::Stopped) => Response::Unknown,
         })
     }
 
     /// A write that stores something, and a disk that is nearly full. Only the leader knows all of them.
-    fn full(&self) -> Bytes {
+    fn full(&self, disk: FullDisk) -> Response {
         let own = self.replica.identity().node;
         let (leader, _) = self.replica.leader();
-        encode(&match self.replica.full_disk() {
-            _ if leader != Some(own) => self.not_leader(leader),
-            None => Response::Busy,
-            Some(disk) => {
-                world::mark!("door: a write is refused, a disk is nearly full");
-                Response::Full(format!(
-                    "the disk of node {} of group {} is nearly full: {} bytes are free, and the last are \
-                     kept for deletions; delete keys or give it room",
-                    disk.node, self.group, disk.free
-                ))
-            }
-        })
+        if leader != Some(own) {
+            return self.not_leader(leader);
+        }
+        world::mark!("door: a write is refused, a disk is nearly full");
+        Response::Full(format!(
+            "the disk of node {} of group {} is nearly full: {} bytes are free, and the last are kept \
+             for deletions; delete keys or give it room",
+            disk.node, self.group, disk.free
+        ))
     }
 
     fn not_leader(&self, leader: Option<NodeId>) -> Response {

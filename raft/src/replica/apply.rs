@@ -346,7 +346,7 @@ impl<M: Machine> Applier<M> {
         ];
         told::size(self.shared.site, &sizes);
         let fill = self.store.pressure();
-        self.store.spare_room(self.shared.space.is_short());
+        self.store.spare_room(self.shared.space.shortage());
         if self.store.maybe_flush(force) {
             self.in_flush = std::mem::take(&mut self.unflushed);
             self.pace.flush_begins(fill);

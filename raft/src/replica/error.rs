@@ -14,6 +14,9 @@ pub enum ProposeError {
     /// Certainly not appended: there was no room for it until the deadline.
     #[error("busy: too many commands are waiting")]
     Busy,
+    /// Certainly not appended: it may make the state grow, and a disk of the group is nearly full.
+    #[error("the disk of node {} is nearly full: {} bytes are free", .0.node, .0.free)]
+    Full(super::space::FullDisk),
     /// Certainly not appended: longer than `Options::max_command`.
     #[error("a command of {size} bytes is longer than the limit of {limit}")]
     TooLarge {

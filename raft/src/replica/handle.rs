@@ -57,7 +57,7 @@ impl<M: Machine> Replica<M> {
     /// there was none until the deadline. Dropping the future leaves the command's fate unknown.
     pub async fn propose(&self, command: Bytes, deadline: Duration) -> Result<Bytes, ProposeError> {
         let admission = &self.shared.admission;
-        self.propose_in(admission, command, deadline).await
+        self.propose_in(admission, command, false, deadline).await
     }
 
     /// As [`Replica::propose`], for the server's own commands: they have room of their own, so that
@@ -68,13 +68,25 @@ impl<M: Machine> Replica<M> {
         deadline: Duration,
     ) -> Result<Bytes, ProposeError> {
         let admission = &self.shared.own_admission;
-        self.propose_in(admission, command, deadline).await
+        self.propose_in(admission, command, false, deadline).await
+    }
+
+    /// As [`Replica::propose`], for what may make the state grow: refused when a disk of the group is
+    /// nearly full, or would be with all commands on their way and this one.
+    pub async fn propose_growing(
+        &self,
+        command: Bytes,
+        deadline: Duration,
+    ) -> Result<Bytes, ProposeError> {
+        let admission = &self.shared.admission;
+        self.propose_in(admission, command, true, deadline).await
     }
 
     async fn propose_in(
         &self,
         admission: &Admission,
         command: Bytes,
+        grows: bool,
         deadline: Duration,
     ) -> Result<Bytes, ProposeError> {
         let shared = &self.shared;
@@ -90,17 +102,23 @@ impl<M: Machine> Replica<M> {
         // The caller's copy may be a part of something larger, and this may wait for long.
         let wrapped = wrap(&command);
         drop(command);
-        let enter = admission.pass(size, |admitted| {
+        let enter = admission.pass(size, |admitted| async move {
+            // Not before it is let in: with it all that is on its way is counted.
+            if grows && let Some(full) = shared.full_disk(shared.on_the_way()) {
+                return Err(ProposeError::Full(full));
+            }
             let waiter = Waiter {
                 reply,
                 _admitted: admitted,
             };
             let command = wrapped;
-            shared.ask(Event::Propose { command, waiter })
+            let asked = shared.ask(Event::Propose { command, waiter }).await;
+            asked.then_some(()).ok_or(ProposeError::Stopped)
         });
         match timeout(deadline, enter).await {
-            Ok(Some(true)) => {}
-            Ok(_) => return Err(ProposeError::Stopped),
+            Ok(Some(Ok(()))) => {}
+            Ok(Some(Err(error))) => return Err(error),
+            Ok(None) => return Err(ProposeError::Stopped),
             Err(_) => {
                 world::mark!("propose: no room until the deadline");
                 return Err(ProposeError::Busy);
@@ -113,15 +131,12 @@ impl<M: Machine> Replica<M> {
         }
     }
 
-    /// A disk of the group that is nearly full, this replica's or that of a member that it hears:
-    /// commands that make the state grow are to be refused. Who proposes asks before: a command that is
-    /// in the log is applied whatever the disks say.
-    pub fn full_disk(&self) -> Option<FullDisk> {
-        let own = self.shared.own_full_disk().map(|free| FullDisk {
-            node: self.shared.options.node,
-            free,
-        });
-        own.or_else(|| self.shared.space.full_peer(now()))
+    /// A disk of the group that is nearly full, this replica's or that of a member that it hears, or
+    /// would be with a command of so many bytes more. (A command that is in the log is applied whatever
+    /// the disks say.)
+    pub fn full_disk(&self, command: usize) -> Option<FullDisk> {
+        let shared = &self.shared;
+        shared.full_disk(shared.on_the_way() + command)
     }
 
     /// A linearizable read (ReadIndex), on any member. The answer counts against
@@ -256,8 +271,8 @@ impl<M: Machine> Replica<M> {
             return;
         };
         match decode_mail(&body, shared.options.protocol.1) {
-            Ok(Mail { messages, full }) => {
-                shared.space.heard(peer.node, full);
+            Ok(Mail { messages, short }) => {
+                shared.space.heard(peer.node, short);
                 let bytes: usize = messages.iter().map(Message::size).sum();
                 match self.mail_room(bytes.saturating_sub(body.len())) {
                     Some(more) => room.merge(more),

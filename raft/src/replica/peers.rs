@@ -101,10 +101,10 @@ fn send(shared: &Shared, to: NodeId, peer: &mut Peer) {
     // Whoever has not introduced itself gets nothing anyway.
     let theirs = peer.mail.peer_protocol().unwrap_or(PROTOCOL);
     let spoken = common_protocol(shared.options.protocol, theirs).unwrap_or(PROTOCOL.0);
-    let full = shared.own_full_disk();
+    let room = shared.room();
     let queued = peer
         .mail
-        .mail(CHANNEL, encode_mail(&messages, full, spoken));
+        .mail(CHANNEL, encode_mail(&messages, room, spoken));
     observe(
         shared.site,
         "send",

@@ -14,12 +14,13 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use world::Site;
-use world::clock::Instant;
+use world::clock::{Instant, now};
 use world::disk::Disk;
 use world::turnstile::Turnstile;
 
 use super::error::{Fatal, ProposeError, ReadError};
-use super::space::Space;
+use super::space::{FullDisk, Space};
+use super::wire::Room;
 use crate::store::{Install, Installed, Spool, Stamp, StoreError};
 
 /// Events waiting for the Raft task; beyond, clients wait and mail is dropped.
@@ -309,10 +310,27 @@ impl Shared {
                 .is_some_and(|noop| self.applied.load(Ordering::Relaxed) >= noop)
     }
 
-    /// The bytes that are free on this member's disk when they are so few that the rest is kept.
-    pub(super) fn own_full_disk(&self) -> Option<u64> {
-        let on_the_way = self.admission.taken() + self.own_admission.taken();
-        self.space.is_full(on_the_way).then(|| self.space.free())
+    /// Bytes of commands on their way to the log, and then to the state.
+    pub(super) fn on_the_way(&self) -> usize {
+        self.admission.taken() + self.own_admission.taken()
+    }
+
+    /// The disk of the group that is nearly full, if one is, with these bytes of commands on their way.
+    pub(super) fn full_disk(&self, on_the_way: usize) -> Option<FullDisk> {
+        let own = FullDisk {
+            node: self.options.node,
+            free: self.space.free(),
+        };
+        let is_full = self.space.is_full(on_the_way);
+        let peer = || self.space.full_peer(on_the_way, now());
+        is_full.then_some(own).or_else(peer)
+    }
+
+    /// What is said to the others of this member's disk.
+    pub(super) fn room(&self) -> Option<Room> {
+        let full = self.space.is_full(self.on_the_way());
+        let free = self.space.free();
+        (full || self.space.is_short()).then_some(Room { free, full })
     }
 
     pub(super) fn is_stopping(&self) -> bool {

@@ -1,6 +1,7 @@
 //! Room on the disk: how much there is, what is done early when it runs short, and what is said of it.
 
 use super::shared::Shared;
+use crate::store::Shortage;
 use raft_protocol::NodeId;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,8 +16,7 @@ const LOOK: Duration = Duration::from_secs(1);
 const SHARE: u64 = 8;
 /// And at least this share of what is kept to the last: several of them fit into it.
 const LEAST_SHARE: u64 = 8;
-/// A member that has not said it again for so long is not counted as one with a full disk: it may be
-/// gone for good. (While it is connected to a leader it answers every heartbeat.)
+/// What a member has not said again for so long is not counted: it may be gone for good. (While it is connected to a leader it answers every heartbeat.)
 const HEARD: Duration = Duration::from_secs(3);
 
 /// What is known of the room on a disk, and on those of the other members.
@@ -88,6 +88,16 @@ impl Space {
         self.free() < self.reserve
     }
 
+    /// How little is free, for the state's file: of what is kept to the last, less than twice as much is
+    /// nearly nothing.
+    pub(super) fn shortage(&self) -> Shortage {
+        match self.free() {
+            free if free >= self.reserve => Shortage::None,
+            free if free >= 2 * self.kept => Shortage::Short,
+            _ => Shortage::NearlyFull,
+        }
+    }
+
     /// A limit in bytes: `usual`, and less on a short disk, so that the state is flushed and the log
     /// behind it removed before they fill it.
     pub(super) fn within(&self, usual: usize) -> usize {
@@ -99,12 +109,11 @@ impl Space {
         usual.min(usize::try_from(limit).unwrap_or(usual))
     }
 
-    /// What a member says of its disk: the bytes that are free when it is nearly full.
-    pub(super) fn heard(&self, node: NodeId, full: Option<u64>) {
+    /// What a member says of its disk: the bytes that are free when it is short.
+    pub(super) fn heard(&self, node: NodeId, short: Option<u64>) {
         let mut peers = super::shared::lock(&self.peers);
-        match full {
+        match short {
             Some(free) => {
-                world::mark!("space: another member's disk is nearly full");
                 peers.insert(node, (free, now()));
             }
             None => {
@@ -113,22 +122,31 @@ impl Space {
         }
     }
 
-    /// A member that said lately that its disk is nearly full.
-    pub(super) fn full_peer(&self, now: Instant) -> Option<FullDisk> {
+    /// A member whose disk is nearly full by what it said lately, with so many bytes of commands on
+    /// their way.
+    pub(super) fn full_peer(&self, on_the_way: usize, now: Instant) -> Option<FullDisk> {
         let peers = super::shared::lock(&self.peers);
-        let lately = |at: &Instant| now.saturating_duration_since(*at) < HEARD;
-        let lately = peers.iter().find(|(_, (_, at))| lately(at));
-        lately.map(|(node, (free, _))| FullDisk {
-            node: *node,
-            free: *free,
+        let full = peers.iter().find(|(_, (free, at))| {
+            now.saturating_duration_since(*at) < HEARD && self.leaves_too_little(*free, on_the_way)
+        });
+        full.map(|(node, (free, _))| {
+            world::mark!("space: another member's disk is nearly full");
+            FullDisk {
+                node: *node,
+                free: *free,
+            }
         })
     }
 
     /// True when commands that make the state grow are to be refused, with so many bytes of commands on
     /// their way to the log and then to the state: what is left is kept.
     pub(super) fn is_full(&self, on_the_way: usize) -> bool {
+        self.leaves_too_little(self.free(), on_the_way)
+    }
+
+    fn leaves_too_little(&self, free: u64, on_the_way: usize) -> bool {
         let taken = 2 * on_the_way as u64;
-        self.free().saturating_sub(taken) < self.kept
+        free.saturating_sub(taken) < self.kept
     }
 
     /// So many bytes were free just now.
@@ -206,16 +224,18 @@ mod tests {
     fn a_member_with_a_full_disk_counts_for_as_long_as_it_says_so() {
         let space = Space::new(RESERVE, KEPT);
         let full = |node, free| Some(FullDisk { node, free });
-        assert_eq!(space.full_peer(now()), None);
-        space.heard(2, Some(100));
+        assert_eq!(space.full_peer(0, now()), None);
+        space.heard(2, Some(KEPT - 1));
         space.heard(3, None);
-        assert_eq!(space.full_peer(now()), full(2, 100));
-        assert_eq!(space.full_peer(now() + HEARD), None);
-        space.heard(3, Some(200));
+        assert_eq!(space.full_peer(0, now()), full(2, KEPT - 1));
+        assert_eq!(space.full_peer(0, now() + HEARD), None);
+        space.heard(3, Some(KEPT + 10));
         space.heard(2, None);
-        assert_eq!(space.full_peer(now()), full(3, 200));
+        // What is on its way is written to the log, and then to the state.
+        assert_eq!(space.full_peer(5, now()), None);
+        assert_eq!(space.full_peer(6, now()), full(3, KEPT + 10));
         space.heard(3, None);
-        assert_eq!(space.full_peer(now()), None);
+        assert_eq!(space.full_peer(6, now()), None);
     }
 
     #[test]

@@ -16,11 +16,13 @@ use std::sync::Arc;
 ///
 /// A message of a kind that is not known ends the first form where it stands; in the second it is
 /// left out. So the second may begin with what is no message of the core's, and older builds do not
-/// know: that the sender's disk is nearly full ([`FULL`], the bytes that are free).
+/// know: that the sender's disk is short ([`SHORT`]) or nearly full ([`FULL`], which builds that do not
+/// know the other count as no room at all), and the bytes that are free.
 const MAIL_V1: u8 = 0;
 const MAIL_V2: u8 = 1;
 /// In the place of a message's kind; the core's are counted from 0 and never come so far.
 const FULL: u8 = 127;
+const SHORT: u8 = 126;
 /// The protocol version in which mail has the second form.
 const LENGTHS: u16 = 2;
 
@@ -29,20 +31,30 @@ const LENGTHS: u16 = 2;
 pub(super) struct Mail {
     /// Consensus messages, in order.
     pub(super) messages: Vec<Message>,
-    /// The sender's disk is nearly full: the bytes that are free.
-    pub(super) full: Option<u64>,
+    /// The sender's disk is short: the bytes that are free.
+    pub(super) short: Option<u64>,
 }
 
-/// Consensus messages, in order, for a peer with which this protocol version is spoken. `full`: see
-/// [`Mail`]; older versions cannot say it.
-pub(super) fn encode_mail(messages: &[Message], full: Option<u64>, protocol: u16) -> Bytes {
+/// What is left of a disk that is short.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Room {
+    /// Bytes that are free.
+    pub(super) free: u64,
+    /// It is nearly full: the last bytes are kept.
+    pub(super) full: bool,
+}
+
+/// Consensus messages, in order, for a peer with which this protocol version is spoken. `room`: of
+/// the sender's disk, when it is short; older versions cannot say it.
+pub(super) fn encode_mail(messages: &[Message], room: Option<Room>, protocol: u16) -> Bytes {
     if protocol < LENGTHS {
         let body = postcard::to_extend(messages, vec![MAIL_V1]);
         return body.expect("messages are plain data").into();
     }
     let mut body = vec![MAIL_V2];
-    if let Some(free) = full {
-        with_length(&mut body, &(FULL, free));
+    if let Some(Room { free, full }) = room {
+        let kind = if full { FULL } else { SHORT };
+        with_length(&mut body, &(kind, free));
     }
     for message in messages {
         with_length(&mut body, message);
@@ -64,7 +76,7 @@ pub(super) fn decode_mail(body: &[u8], protocol: u16) -> Result<Mail, String> {
     match body.split_first() {
         Some((&MAIL_V1, rest)) => Ok(Mail {
             messages: decode(rest)?,
-            full: None,
+            short: None,
         }),
         Some((&MAIL_V2, mut rest)) if protocol >= LENGTHS => {
             let mut mail = Mail::default();
@@ -75,8 +87,8 @@ pub(super) fn decode_mail(body: &[u8], protocol: u16) -> Result<Mail, String> {
                 let (message, behind) = message.ok_or("it ends in a message")?;
                 match decode(message) {
                     Ok(message) => mail.messages.push(message),
-                    Err(_) if message.first() == Some(&FULL) => {
-                        mail.full = decode::<(u8, u64)>(message).ok().map(|(_, free)| free);
+                    Err(_) if matches!(message.first(), Some(&(FULL | SHORT))) => {
+                        mail.short = decode::<(u8, u64)>(message).ok().map(|(_, free)| free);
                     }
                     Err(_) => world::mark!("mail: a message of an unknown kind is left out"),
                 }
@@ -196,26 +208,29 @@ mod tests {
     fn said(messages: Vec<Message>) -> Mail {
         Mail {
             messages,
-            full: None,
+            short: None,
         }
     }
 
     /// A build that does not know what is said of the disk takes it for a message of an unknown kind.
     #[test]
-    fn a_full_disk_is_told_in_front_of_the_messages() {
-        let mail = encode_mail(&votes(), Some(300), 2);
-        let front = [1, 3, 0, 0, 0, FULL, 0xac, 2];
-        assert_eq!(mail[..8], front);
-        assert!(decode::<Message>(&front[5..]).is_err());
-        let full = Mail {
-            messages: votes(),
-            full: Some(300),
-        };
-        assert_eq!(decode_mail(&mail, 2), Ok(full));
-        assert_eq!(
-            encode_mail(&votes(), Some(300), 1),
-            encode_mail(&votes(), None, 1)
-        );
+    fn a_short_disk_is_told_in_front_of_the_messages() {
+        for (full, kind) in [(true, 127), (false, 126)] {
+            let room = Some(Room { free: 300, full });
+            let mail = encode_mail(&votes(), room, 2);
+            let front = [1, 3, 0, 0, 0, kind, 0xac, 2];
+            assert_eq!(mail[..8], front);
+            assert!(decode::<Message>(&front[5..]).is_err());
+            let short = Mail {
+                messages: votes(),
+                short: Some(300),
+            };
+            assert_eq!(decode_mail(&mail, 2), Ok(short));
+            assert_eq!(
+                encode_mail(&votes(), room, 1),
+                encode_mail(&votes(), None, 1)
+            );
+        }
     }
 
     /// What builds of each protocol version have sent is read.

@@ -21,6 +21,17 @@ use world::disk::Disk;
 /// Bytes of a row's leaf page and of the branch above it.
 const ROW_PAGES: usize = 8 << 10;
 
+/// How little room a disk has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shortage {
+    /// There is enough.
+    None,
+    /// A file of more than twice what it holds is rewritten, even a small one.
+    Short,
+    /// A file of more than five quarters of what it holds is rewritten.
+    NearlyFull,
+}
+
 /// The store. Owned by the apply task; methods that touch the disk run their own jobs.
 pub struct Store {
     pub(super) disk: Disk,
@@ -58,7 +69,7 @@ pub struct Store {
     /// The last rewrite gave way to a flush.
     pub(super) gave_way: bool,
     /// The disk has little room.
-    pub(super) short: bool,
+    pub(super) shortage: Shortage,
     /// File and live bytes right after the last rewrite or install: what a fresh file costs.
     pub(super) fresh: Option<(u64, u64)>,
 }
@@ -100,7 +111,7 @@ impl Store {
             file_bytes,
             flushed_bytes: 0,
             gave_way: false,
-            short: false,
+            shortage: Shortage::None,
             fresh: None,
         });
         Ok(match lost {
@@ -168,10 +179,10 @@ impl Store {
         overlay.bytes() + overlay.rows() * ROW_PAGES
     }
 
-    /// The disk has little room: a state file that holds much less than it could is rewritten as soon
-    /// as it would help.
-    pub fn spare_room(&mut self, short: bool) {
-        self.short = short;
+    /// How little room the disk has: the less, the sooner a state file is rewritten that holds less
+    /// than it could.
+    pub fn spare_room(&mut self, shortage: Shortage) {
+        self.shortage = shortage;
     }
 
     /// Bytes of the overlays.
@@ -293,7 +304,8 @@ impl Store {
             self.settle().await?;
         }
         let place = self.new_place();
-        let room = (self.options.reserve_bytes, self.options.cache_bytes);
+        // As a rewrite, which makes room: the state that is there now goes.
+        let room = (self.options.reserve_bytes / 4, self.options.cache_bytes);
         self.disk
             .job(move || Install::create(place, stamp, room, token))
             .await

@@ -1,7 +1,7 @@
 //! The jobs of a store: when one is due, what it does on the disk.
 
 use super::base::{Base, Meta};
-use super::engine::Store;
+use super::engine::{Shortage, Store};
 use super::generation::{Current, Place, commit_layer};
 use super::layer::Layer;
 use super::rewrite::rewrite;
@@ -16,6 +16,8 @@ use world::clock::now;
 
 /// A rewrite is repeated only after flushes brought this many times the live bytes, unless the
 /// file is twice as bad as allowed: random overwrites alone keep a copy-on-write tree near twice
+/// No file of less is rewritten, bytes, however short the disk.
+const LEAST_REWRITE: u64 = 256 << 10;
 /// its live bytes, and copying it after every flush would cost more than it gains.
 const REWRITE_AFTER: u64 = 4;
 
@@ -130,6 +132,15 @@ impl Store {
         self.scrubbing = Some(self.start(false, work));
     }
 
+    /// No file of less is worth a copy. (A small disk is full of a small file.)
+    fn least_rewrite(&self) -> u64 {
+        let usual = self.options.rewrite_min_bytes;
+        match self.shortage {
+            Shortage::None => usual,
+            Shortage::Short | Shortage::NearlyFull => usual.min(LEAST_REWRITE),
+        }
+    }
+
     /// The file is more than twice its live bytes, and copying it would help.
     pub(super) fn rewrite_due(&self) -> bool {
         if self.installing.strong_count() > 0
@@ -137,7 +148,7 @@ impl Store {
             || self.wanted.is_some()
             || self.rows.base.is_none()
             || self.flushed_bytes == 0
-            || self.file_bytes <= self.options.rewrite_min_bytes
+            || self.file_bytes <= self.least_rewrite()
         {
             return false;
         }
@@ -151,8 +162,13 @@ impl Store {
         };
         // One that gave way would give way again at once, and cost as much each time.
         let patience = if self.gave_way { live } else { 0 };
-        let much = if self.short { 2 } else { 4 };
-        (self.file_bytes > much * attainable && self.flushed_bytes >= patience)
+        // Quarters. What is free inside the file is of no use to a disk that is nearly full.
+        let much = match self.shortage {
+            Shortage::None => 16,
+            Shortage::Short => 8,
+            Shortage::NearlyFull => 5,
+        };
+        (4 * self.file_bytes > much * attainable && self.flushed_bytes >= patience)
             || (self.file_bytes > 2 * attainable && self.flushed_bytes >= REWRITE_AFTER * live)
     }
 

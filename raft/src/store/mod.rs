@@ -25,7 +25,7 @@ mod scrub;
 mod spool;
 mod totals;
 
-pub use engine::Store;
+pub use engine::{Shortage, Store};
 pub(crate) use open::leftovers;
 pub use rows::{Entry, Rows};
 pub use spool::{Install, Installed, Spool};

@@ -169,8 +169,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
         seen: "a server that ended at a flush and could not start",
         edits: &[edit(
             "kv/src/server/door.rs",
-            "ops.iter().any(Op::stores) && self.replica.full_disk().is_some()",
-            "ops.is_empty() && self.replica.full_disk().is_some()",
+            "let grows = ops.iter().any(Op::stores);",
+            "let grows = ops.is_empty();",
         )],
         tests: &["sim-tests/kv_disks::a_full_disk"],
     },
@@ -181,8 +181,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
         seen: "nothing but a person can make room then",
         edits: &[edit(
             "kv/src/server/door.rs",
-            "ops.iter().any(Op::stores) && self.replica",
-            "!ops.is_empty() && self.replica",
+            "let grows = ops.iter().any(Op::stores);",
+            "let grows = !ops.is_empty();",
         )],
         tests: &["sim-tests/kv_disks::a_full_disk"],
     },
@@ -193,8 +193,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
         seen: "the mover does not look at the room",
         edits: &[edit(
             "kv/src/mover/work.rs",
-            "        let Some(disk) = self.mover.replica.full_disk() else {",
-            "        let Some(disk) = self.mover.replica.full_disk().filter(|_| shard > 1 << 20) else {",
+            "        let Some(disk) = self.mover.replica.full_disk(CHUNK_BYTES) else {",
+            "        let Some(disk) = self.mover.replica.full_disk(CHUNK_BYTES).filter(|_| shard > 1 << 20) else {",
         )],
         tests: &["sim-tests/kv_disks::a_shard_waits"],
     },
@@ -241,10 +241,60 @@ pub(super) const MUTANTS: &[Mutant] = &[
         seen: "copy-on-write files of members differ by more than what is kept",
         edits: &[edit(
             "raft/src/replica/peers.rs",
-            "    let full = shared.own_full_disk();",
-            "    let full = shared.own_full_disk().filter(|_| count > 1 << 20);",
+            "    let room = shared.room();",
+            "    let room = shared.room().filter(|_| count > 1 << 20);",
         )],
         tests: &["sim-tests/kv_disks::a_follower"],
+    },
+    Mutant {
+        id: "X99",
+        star: false,
+        what: "a command is let in for what is free now, whatever else is on its way to the disk",
+        seen: "read: one long value, or many commands that waited for room, fill the last bytes",
+        edits: &[edit(
+            "raft/src/replica/handle.rs",
+            "shared.full_disk(shared.on_the_way()) {",
+            "shared.full_disk(0) {",
+        )],
+        tests: &["sim-tests/kv_disks::long_values"],
+    },
+    Mutant {
+        id: "X100",
+        star: false,
+        what: "a snapshot that would make room is refused on a full disk",
+        seen: "found by the campaign (I17): a full follower stayed behind, and nothing more was stored",
+        edits: &[edit(
+            "raft/src/store/engine.rs",
+            "        let room = (self.options.reserve_bytes / 4, self.options.cache_bytes);
+        self.disk",
+            "        let room = (self.options.reserve_bytes, self.options.cache_bytes);
+        self.disk",
+        )],
+        tests: &["raft/store_install::a_small_snapshot"],
+    },
+    Mutant {
+        id: "X102",
+        star: false,
+        what: "a small file is never rewritten, however short the disk",
+        seen: "found by the campaign (I17): a small disk stayed full after everything was deleted",
+        edits: &[edit(
+            "raft/src/store/jobs.rs",
+            "            Shortage::Short | Shortage::NearlyFull => usual.min(LEAST_REWRITE),",
+            "            Shortage::Short | Shortage::NearlyFull => usual,",
+        )],
+        tests: &["raft/store_rewrite::the_less_room"],
+    },
+    Mutant {
+        id: "X103",
+        star: false,
+        what: "on a disk that is nearly full the room inside a state's file stays there",
+        seen: "found by the campaign (I17): half of a shard had arrived, and for the rest there was no room",
+        edits: &[edit(
+            "raft/src/store/jobs.rs",
+            "            Shortage::NearlyFull => 5,",
+            "            Shortage::NearlyFull => 8,",
+        )],
+        tests: &["raft/store_rewrite::the_less_room"],
     },
     Mutant {
         id: "X82",

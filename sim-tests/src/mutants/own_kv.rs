@@ -424,4 +424,18 @@ pub(super) const MUTANTS: &[Mutant] = &[
         )],
         tests: &["sim-tests/kv_moves::what_anybody_may_say"],
     },
+    Mutant {
+        id: "X101",
+        star: false,
+        what: "a write that is refused for a full disk is given up at the first answer",
+        seen: "found by the campaign (I8): the network doubles a request, one copy is refused, the other \
+               executed",
+        edits: &[edit(
+            STREAM,
+            "                self.give_up(at, reason);
+                None",
+            "                self.refused(at, ClientError::Full(reason.clone()), &reason)",
+        )],
+        tests: &["kv/client_stream::a_write_is_given_up"],
+    },
 ];
