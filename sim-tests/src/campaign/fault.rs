@@ -406,7 +406,7 @@ impl Fault {
     }
 
     /// Whether a group of stores, its clients, or what it owns may feel it. (A move may be told to
-    /// leave a group's shards alone, so it touches only the groups that it names.)
+    /// leave a group's shards alone, and what it is given besides takes nothing from them.)
     pub fn touches(&self, spared: u64) -> bool {
         use Fault::*;
         match self {
@@ -436,9 +436,8 @@ impl Fault {
             | PowerOffWhen { group, .. }
             | PowerOffInsideWhen { group, .. }
             | PauseWhen { group, .. }
-            | LeaderChain { group, .. }
-            | Move { group, .. } => *group == spared,
-            BackAndForth { a, b, .. } => *a == spared || *b == spared,
+            | LeaderChain { group, .. } => *group == spared,
+            Move { .. } | BackAndForth { .. } => false,
             SplitAll { .. } | Messages { .. } | Latency { .. } | PowerCut => true,
             // The shards of all groups may change hands.
             Join(_) | Leave { .. } => true,

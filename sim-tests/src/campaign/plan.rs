@@ -76,6 +76,15 @@ pub struct Options {
     pub patience_ms: u64,
     /// KiB that the log on disk may have for those that need it, with small limits.
     pub kept_kib: u64,
+    /// Bytes of the values that one client stores under new keys until a disk is full; then it deletes
+    /// most of them and begins anew. 0: none does.
+    pub hoard: usize,
+    /// The disk of one member of each group has a third less room than the others'.
+    pub uneven_disks: bool,
+    /// So many operations of each client are given up by their caller.
+    pub hasty: u64,
+    /// KiB of commands that a leader lets in at a time; 0: as many as by default.
+    pub uncommitted_kib: u64,
     /// In the liveness phase only a quorum of each group is healed; the rest stays broken for ever.
     pub core_only: bool,
     /// How it is broken.
@@ -150,6 +159,10 @@ impl Default for Options {
             disk_kib: 0,
             patience_ms: 0,
             kept_kib: 256,
+            hoard: 0,
+            uneven_disks: false,
+            hasty: 0,
+            uncommitted_kib: 0,
             core_only: false,
             broken: Broken::Down,
             broken_leader: false,

@@ -183,6 +183,11 @@ fn tokens_once_and_in_order(key: &Bytes, operations: &[Operation]) {
 }
 
 impl Scribe {
+    /// The client's number.
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
     /// Does one operation and records it. False when it failed.
     pub async fn perform(&self, key: &[u8], call: Call) -> bool {
         self.ask(key, call).await.is_some()
@@ -190,7 +195,13 @@ impl Scribe {
 
     /// Does one operation, records it and says how it was answered.
     pub async fn ask(&self, key: &[u8], call: Call) -> Option<Answer> {
-        let called = now();
+        self.attempt(key, call).await.ok()
+    }
+
+    /// Does one operation, records it and says how it was answered, or why it was not. Dropped while
+    /// it waits, it may have had an effect, and is recorded so.
+    pub async fn attempt(&self, key: &[u8], call: Call) -> Result<Answer, ClientError> {
+        let open = Open::new(self, &[key], call.clone());
         let result = match &call {
             Call::Get => self.client.get(key).await.map(Answer::Value),
             Call::Put(value) => self.client.put(key, value).await.map(|()| Answer::Written),
@@ -202,15 +213,11 @@ impl Scribe {
                 .await
                 .map(|outcome| Answer::Swapped(outcome == Outcome::Swapped)),
         };
-        let returned = match result {
-            Ok(answer) => Some((now(), answer)),
-            // Certainly without effect: no part of the history.
-            Err(error) if !self.failed(&error) => return None,
-            Err(_) => None,
-        };
-        let answer = returned.as_ref().map(|(_, answer)| answer.clone());
-        self.record(key, call, called, returned);
-        answer
+        match &result {
+            Ok(answer) => open.returned(answer.clone()),
+            Err(error) => open.failed(error),
+        }
+        result
     }
 
     /// Appends the same to two keys of one shard, atomically: both are as long afterwards.
@@ -218,25 +225,20 @@ impl Scribe {
     /// # Panics
     /// When one was appended to without the other.
     pub async fn append_both(&self, one: &[u8], other: &[u8], value: Bytes) {
-        let called = now();
+        let open = Open::new(self, &[one, other], Call::Append(value.clone()));
         let append = |key: &[u8]| Op::Append {
             key: Bytes::copy_from_slice(key),
             value: value.clone(),
         };
-        let result = self.client.batch(vec![append(one), append(other)]).await;
-        let lengths = match result {
+        match self.client.batch(vec![append(one), append(other)]).await {
             Ok(outcomes) => match outcomes[..] {
                 [Outcome::Written { len }, Outcome::Written { len: other }] => {
                     assert_eq!(len, other, "I9: a batch was applied in part");
-                    Some((now(), Answer::Length(len)))
+                    open.returned(Answer::Length(len));
                 }
                 _ => panic!("a batch of two appends was answered {outcomes:?}"),
             },
-            Err(error) if !self.failed(&error) => return,
-            Err(_) => None,
-        };
-        for key in [one, other] {
-            self.record(key, Call::Append(value.clone()), called, lengths.clone());
+            Err(error) => open.failed(&error),
         }
     }
 
@@ -251,15 +253,53 @@ impl Scribe {
             }
         }
     }
+}
 
-    fn record(&self, key: &[u8], call: Call, called: u64, returned: Option<(u64, Answer)>) {
-        let operation = Operation {
-            client: self.number,
+/// An operation under way, on keys that it changes alike. Dropped, it stays open for ever.
+struct Open<'a> {
+    scribe: &'a Scribe,
+    keys: Vec<Vec<u8>>,
+    call: Call,
+    called: u64,
+    /// What is recorded: the answer; nothing for one that certainly had no effect.
+    record: Option<Option<Answer>>,
+}
+
+impl<'a> Open<'a> {
+    fn new(scribe: &'a Scribe, keys: &[&[u8]], call: Call) -> Open<'a> {
+        Open {
+            scribe,
+            keys: keys.iter().map(|key| key.to_vec()).collect(),
             call,
-            called,
-            returned,
+            called: now(),
+            record: Some(None),
+        }
+    }
+
+    fn returned(mut self, answer: Answer) {
+        self.record = Some(Some(answer));
+    }
+
+    fn failed(mut self, error: &ClientError) {
+        self.record = self.scribe.failed(error).then_some(None);
+    }
+}
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        let Some(answer) = self.record.take() else {
+            return;
         };
-        lock(&self.book.history).add(key, operation);
+        let returned = answer.map(|answer| (now(), answer));
+        for key in &self.keys {
+            let operation = Operation {
+                client: self.scribe.number,
+                call: self.call.clone(),
+                called: self.called,
+                returned: returned.clone(),
+            };
+            lock(&self.scribe.book.history).add(key, operation);
+        }
     }
 }
 

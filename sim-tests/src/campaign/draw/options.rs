@@ -93,7 +93,7 @@ pub(super) fn draw(draw: &mut Draw) -> Options {
         ]),
         broken_leader: draw.chance(70),
         over_budget: draw.chance(5),
-        safety_only: false,
         families,
+        ..Options::default()
     }
 }

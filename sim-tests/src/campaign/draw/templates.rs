@@ -39,7 +39,7 @@ const TEMPLATES: &[Template] = &[
 /// Clients that have several operations under way at a time; more are too concurrent to be judged.
 pub(super) const MOST_PIPELINED: u64 = 3;
 
-fn leader(group: u64) -> Who {
+pub(super) fn leader(group: u64) -> Who {
     let member = Member::Leader;
     Who { group, member }
 }

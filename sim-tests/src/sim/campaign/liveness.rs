@@ -93,6 +93,11 @@ pub fn break_for_ever(machines: &Machines, broken: &BTreeSet<Key>, how: Broken) 
     }
 }
 
+/// What is violated by whatever is not as it should be after healing.
+pub fn id(options: &Options) -> &'static str {
+    if options.core_only { "I18" } else { "I17" }
+}
+
 /// Waits until it is quiet: I17 (and I18, when only a core lives).
 ///
 /// # Panics
@@ -102,7 +107,7 @@ pub async fn quiet(machines: &Machines, options: &Options, book: &Book) {
         stir(machines).await;
     }
     let since = world::clock::now();
-    let id = if options.core_only { "I18" } else { "I17" };
+    let id = id(options);
     loop {
         let missing = missing(machines, options).await;
         if missing.is_empty() {
@@ -378,7 +383,7 @@ async fn fresh(machines: &Machines, options: &Options, book: &Book, id: &str) {
 }
 
 /// Proof that those who must do it are up and hear each other.
-async fn health(machines: &Machines) -> String {
+pub(super) async fn health(machines: &Machines) -> String {
     let cluster = &machines.cluster;
     let mut lines = Vec::new();
     for key in machines.all() {
@@ -399,8 +404,17 @@ async fn health(machines: &Machines) -> String {
             )
         });
         let name = cluster.nodes.name(key);
+        let disk = cluster.nodes.disk(key);
+        let room = match disk.options().capacity {
+            u64::MAX => String::new(),
+            capacity => format!(
+                "; {} of {capacity} bytes used by {:?}",
+                disk.used(),
+                disk.files()
+            ),
+        };
         lines.push(format!(
-            "  {name}: up {up}, well {well}, damaged {spoiled}: {told}"
+            "  {name}: up {up}, well {well}, damaged {spoiled}: {told}{room}"
         ));
     }
     lines.push(format!(

@@ -340,10 +340,14 @@ impl Machines {
         let ended = self.cluster.nodes.take_fatal();
         let mut state = self.state();
         for (key, why) in ended {
+            let disk = self.cluster.nodes.disk(key);
             assert!(
                 state.is_excused(key),
-                "I20: {} ended, and its disk did nothing wrong: {why}",
-                self.cluster.nodes.name(key)
+                "I20: {} ended, and its disk did nothing wrong: {why}; {} of {} bytes are used, by {:?}",
+                self.cluster.nodes.name(key),
+                disk.used(),
+                disk.options().capacity,
+                disk.files()
             );
             *state.words.entry((key, why)).or_default() += 1;
             state.fallen.push(key);

@@ -2,10 +2,12 @@
 
 mod aim;
 pub mod damage;
+pub mod hoard;
 pub mod liveness;
 pub mod machines;
 pub mod nemesis;
 pub mod network;
+pub mod newest;
 mod orders;
 mod rows;
 pub mod view;
@@ -20,8 +22,10 @@ use crate::campaign::record::{Band, Operation, Point, Record, Server, Summary, V
 use crate::configs;
 use crate::history::{Call, History, clip_bytes, short};
 use ctrler::config::{GroupId, ShardId};
+use hoard::Hoard;
 use machines::Machines;
 use nemesis::{Nemesis, lock};
+use newest::Newest;
 use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -42,6 +46,8 @@ struct Told {
     end_us: Arc<Mutex<u64>>,
 }
 
+/// Who asks the controllers again and again.
+const ASKERS: u64 = 2;
 /// For a question while nothing is broken.
 const LONG: Duration = Duration::from_secs(30);
 
@@ -123,7 +129,17 @@ async fn body(plan: Arc<Plan>, told: Told, whole: bool) {
     let supervisor = machines.clone();
     let desk = cluster.nodes.client_node();
     let supervisor = desk.spawn(supervisor.supervise());
+    plain_disks(&machines, &plan);
     let clients = Clients::start(&cluster, options, told.book.clone());
+    let hoard = Hoard::new(cluster.clone(), options, told.book.clone());
+    let hoarding = hoard.clone().run(clients.stop.clone());
+    let hoarding = cluster.nodes.client_node().spawn(hoarding);
+    let newest = Newest::default();
+    let ask = |_| {
+        let asking = newest.clone().ask(cluster.clone(), clients.stop.clone());
+        cluster.nodes.client_node().spawn(asking)
+    };
+    let asking: Vec<_> = (0..ASKERS).map(ask).collect();
     let spared = spared(&cluster, options.spared).await;
     let (ready, acquainted) = oneshot::channel();
     let untouched = work::untouched(
@@ -135,7 +151,8 @@ async fn body(plan: Arc<Plan>, told: Told, whole: bool) {
     );
     let untouched = cluster.nodes.client_node().spawn(untouched);
     let _ = acquainted.await;
-    let nemesis = Nemesis::new(machines.clone(), plan.clone(), told.bands.clone(), spared);
+    let bands = told.bands.clone();
+    let nemesis = Nemesis::new(machines.clone(), plan.clone(), bands, spared, newest);
     let events: Vec<_> = (0..plan.events.len())
         .map(|n| desk.spawn(nemesis.clone().event(n)))
         .collect();
@@ -148,17 +165,24 @@ async fn body(plan: Arc<Plan>, told: Told, whole: bool) {
     lock(&told.bands).extend(for_ever);
     put(&told.healed_us, Some(now_us()));
     let supervisor = desk.spawn(machines.clone().supervise());
-    clients.stop().await;
+    let resting = clients.stop().await;
     untouched
         .await
         .expect("the client of what no fault touches panicked");
+    hoarding.await.expect("the hoarder panicked");
+    for asker in asking {
+        asker.await.expect("who asks the controllers panicked");
+    }
     if !options.over_budget && !options.safety_only {
         let (machines, plan, book) = (machines.clone(), plan.clone(), told.book.clone());
         let quiet = async move {
             // An order whose sender has gone may still be on its way to the controllers.
             sleep(Duration::from_secs(12)).await;
             ensure_joined(&machines.cluster).await;
+            let id = liveness::id(&plan.options);
+            hoard.end(&machines, id).await;
             liveness::quiet(&machines, &plan.options, &book).await;
+            resting.write_once_more(id).await;
             configurations(&machines.cluster).await;
         };
         desk.spawn(quiet)
@@ -194,6 +218,28 @@ async fn spared(cluster: &KvCluster, group: GroupId) -> BTreeSet<ShardId> {
     its
 }
 
+/// Every disk is as the plan has it.
+fn plain_disks(machines: &Machines, plan: &Plan) {
+    for key in machines.all() {
+        let disk = machines.cluster.nodes.disk(key);
+        disk.set_options(SimDiskOptions {
+            capacity: capacity(plan, machines.site(key)),
+            ..disk_options(plan)
+        });
+    }
+}
+
+/// Bytes of a member's disk.
+fn capacity(plan: &Plan, (group, node): (GroupId, u64)) -> u64 {
+    let options = &plan.options;
+    let less = options.uneven_disks && group > 0 && node == 1 + plan.seed % options.replicas;
+    match (options.disk_kib << 10, less) {
+        (0, _) => u64::MAX,
+        (bytes, false) => bytes,
+        (bytes, true) => bytes / 3 * 2,
+    }
+}
+
 /// No event of the plan.
 const FOR_EVER: usize = usize::MAX;
 
@@ -207,8 +253,8 @@ fn heal(machines: &Machines, plan: &Plan) -> Option<Band> {
         Duration::from_millis(least)..Duration::from_millis(most),
     );
     let broken = liveness::broken(machines, &plan.options, plan.seed);
+    plain_disks(machines, plan);
     for key in machines.all() {
-        nodes.disk(key).set_options(disk_options(plan));
         nodes.disk(key).on_crash(None);
         // What a clock jumped stays: it never goes back.
         world::clock::inject::set_rate_ppm(nodes.sim(key), 0);
@@ -278,10 +324,6 @@ fn disk_options(plan: &Plan) -> SimDiskOptions {
         garbage: options.garbage_percent as f64 / 100.0,
         keep_stale: options.families.iter().any(|f| f == "damage"),
         sparse: options.disk_kib > 0,
-        capacity: match options.disk_kib {
-            0 => u64::MAX,
-            kib => kib << 10,
-        },
         ..SimDiskOptions::default()
     }
 }
@@ -293,6 +335,8 @@ fn cluster_options(plan: &Plan) -> KvOptions {
     let disk = options.disk_kib << 10;
     let patience = Duration::from_millis(options.patience_ms);
     let kept = options.kept_kib << 10;
+    let hoards = options.hoard > 0;
+    let uncommitted = (options.uncommitted_kib << 10) as usize;
     KvOptions {
         ctrlers: options.ctrlers,
         groups: options.groups,
@@ -308,13 +352,20 @@ fn cluster_options(plan: &Plan) -> KvOptions {
                 replica.flush_log_bytes = 3 << 10;
                 replica.patience = patience;
                 replica.max_kept_log_bytes = kept;
-                replica.store.chunk_bytes = (padding / 4).max(512);
+                // (A client that hoards fills half a disk.)
+                let hoarded = if hoards { disk as usize / 256 } else { 0 };
+                replica.store.chunk_bytes = (padding / 4).max(hoarded).max(512);
             }
             if disk > 0 {
                 replica.log.reserve_bytes = disk / 2;
-                replica.store.reserve_bytes = disk / 8;
+                // (Of what moves and of a client that hoards more is on its way at a time.)
+                replica.store.reserve_bytes = disk / if hoards { 4 } else { 8 };
+                replica.log.segment_bytes = replica.log.segment_bytes.min(disk / 8);
             }
             replica.max_append_bytes = append_bytes;
+            if uncommitted > 0 {
+                replica.max_uncommitted_bytes = uncommitted;
+            }
         }),
         deadline: Duration::from_secs(60),
     }

@@ -2,6 +2,7 @@
 
 use super::machines::Machines;
 use super::network::{self, Cut, Rates, Slow, Vanish};
+use super::newest::Newest;
 use super::{damage, view};
 use crate::campaign::fault::{DiskOp, Down, Fault, Member, Moment, Who};
 use crate::campaign::plan::{Event, Plan};
@@ -30,6 +31,8 @@ pub struct Nemesis {
     pub(super) shut: Arc<Mutex<BTreeSet<GroupId>>>,
     /// Shards that are left alone.
     pub(super) spared: Arc<BTreeSet<ShardId>>,
+    /// Is told of the configurations that orders make.
+    pub(super) newest: Newest,
 }
 
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -52,8 +55,10 @@ impl Nemesis {
         plan: Arc<Plan>,
         bands: Arc<Mutex<Vec<Band>>>,
         spared: BTreeSet<ShardId>,
+        newest: Newest,
     ) -> Nemesis {
         Nemesis {
+            newest,
             spared: Arc::new(spared),
             machines,
             plan,
@@ -229,7 +234,9 @@ impl Nemesis {
             | Fault::LostFile { .. } => self.spoil(band, fault, &hit, long).await,
             Fault::DiskError { op, nth, .. } => self.disk_error(band, &hit, *op, *nth, long).await,
             Fault::DiskFull { left, .. } => {
-                let whole = super::disk_options(&self.plan).capacity;
+                let whole = |key| super::capacity(&self.plan, self.machines.site(key));
+                // (One machine.)
+                let whole = hit.first().map_or(u64::MAX, |key| whole(*key));
                 let full = |disk: &SimDisk, on: bool| {
                     let mut options = disk.options();
                     options.capacity = if on { disk.used() + left } else { whole };

@@ -2,6 +2,7 @@
 
 use super::nemesis::{Nemesis, lock, ms};
 use crate::campaign::fault::{Down, Fault};
+use ctrler::client::ClientError;
 use ctrler::config::{ConfigNum, GroupId, ShardId};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -20,7 +21,8 @@ impl Nemesis {
         match fault {
             Fault::Move { shard, .. } if self.is_spared(*shard) => {}
             Fault::Move { shard, group } => {
-                done |= controller.move_shard(*shard, *group, ORDER).await.is_ok();
+                let moved = controller.move_shard(*shard, *group, ORDER).await;
+                done |= self.made(moved.as_ref());
             }
             Fault::Join(groups) => {
                 let mut joining = BTreeMap::new();
@@ -33,13 +35,13 @@ impl Nemesis {
                 // One by one, since one that is a member already spoils the whole order.
                 for (group, identity) in joining {
                     let joined = controller.join([(group, identity)].into(), ORDER).await;
-                    done |= joined.is_ok();
+                    done |= self.made(joined.as_ref());
                 }
             }
             Fault::Leave { groups, shutdown } => {
                 for group in groups {
                     let left = controller.leave(vec![*group], ORDER).await;
-                    done |= left.is_ok();
+                    done |= self.made(left.as_ref());
                     if let (Ok(num), true) = (left, *shutdown) {
                         self.shut_when_done(*group, num).await;
                     }
@@ -48,6 +50,14 @@ impl Nemesis {
             _ => {}
         }
         done
+    }
+
+    /// True when an order made a configuration.
+    fn made(&self, answer: Result<&ConfigNum, &ClientError>) -> bool {
+        answer.is_ok_and(|num| {
+            self.newest.told(*num);
+            true
+        })
     }
 
     /// Shards of the group that is to be left alone stay where they are.

@@ -1,18 +1,19 @@
 //! What the clients of a run do.
 
 use crate::campaign::plan::{Options, Work};
-use crate::history::{Answer, Call};
+use crate::history::{Answer, Call, short};
 use crate::sim::kv_cluster::KvCluster;
 use crate::sim::unrest::between;
 use crate::sim::workload::{Book, Scribe, token};
 use bytes::Bytes;
 use ctrler::config::ShardId;
+use madsim::runtime::NodeHandle;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use world::entropy::random_u64;
 
 /// Time for one operation; then its outcome is unknown, or it was certainly not done.
@@ -64,11 +65,20 @@ pub struct Clients {
     pub book: Book,
     /// Set: they end after the operations they are at.
     pub stop: Arc<AtomicBool>,
-    tasks: Vec<JoinHandle<()>>,
+    options: Options,
+    tasks: Vec<(NodeHandle, JoinHandle<Scribe>)>,
+}
+
+/// Clients that have done what they had to do, and are still there with their sessions.
+pub struct Resting {
+    options: Options,
+    clients: Vec<(NodeHandle, Scribe)>,
 }
 
 /// The number of the client of what no fault touches.
 const UNTOUCHED: u64 = 1_000_000;
+/// Added to the numbers of clients for the tokens that they write at the end.
+const LAST: u64 = 3_000_000;
 
 /// The n-th key. Batches write two keys of one shard: the tag between braces decides it.
 pub fn key(options: &Options, n: u64, second: bool) -> Vec<u8> {
@@ -113,7 +123,8 @@ impl Clients {
         let start = |client| {
             let (cluster, options) = (cluster.clone(), options.clone());
             let (book, stop) = (book.clone(), stop.clone());
-            cluster.nodes.client_node().spawn(async move {
+            let node = cluster.nodes.client_node();
+            let task = node.spawn(async move {
                 // All that it has under way at a time goes through the same sessions.
                 let within = cluster.client_within(DEADLINE);
                 let lane = |lane| {
@@ -125,26 +136,99 @@ impl Clients {
                 for lane in lanes {
                     lane.await.expect("a client panicked");
                 }
-            })
+                book.scribe(within, client * options.depth + 1)
+            });
+            (node, task)
         };
         let tasks = (0..options.clients).map(start).collect();
-        Clients { book, stop, tasks }
+        let options = options.clone();
+        Clients {
+            book,
+            stop,
+            options,
+            tasks,
+        }
     }
 
     /// Ends them after the operations they are at.
-    pub async fn stop(self) {
+    pub async fn stop(self) -> Resting {
         self.stop.store(true, Ordering::Relaxed);
-        for task in self.tasks {
-            task.await.expect("a client panicked");
+        let mut clients = Vec::new();
+        for (node, task) in self.tasks {
+            clients.push((node, task.await.expect("a client panicked")));
+        }
+        Resting {
+            options: self.options,
+            clients,
         }
     }
 }
 
+impl Resting {
+    /// Every client writes once more at every key, in the sessions that it has.
+    ///
+    /// # Panics
+    /// When one is not answered, at rest; `id` is what is violated then.
+    pub async fn write_once_more(self, id: &'static str) {
+        let one = |(node, scribe): (NodeHandle, Scribe)| {
+            let options = self.options.clone();
+            node.spawn(async move {
+                for n in 0..options.keys {
+                    last_write(&scribe, &options, n, id).await;
+                }
+            })
+        };
+        let clients: Vec<_> = self.clients.into_iter().map(one).collect();
+        for client in clients {
+            client.await.expect("a client's last writes panicked");
+        }
+    }
+}
+
+/// Tries of one of the last writes: at first a client may ask those who are broken for ever.
+const TRIES: u64 = 3;
+
+async fn last_write(scribe: &Scribe, options: &Options, n: u64, id: &str) {
+    let key = key(options, n, false);
+    let mut why = None;
+    for attempt in 0..TRIES {
+        let call = match options.work {
+            // No counter is so high.
+            Work::Counters => Call::Cas(Some(Bytes::from_static(b"-")), None),
+            _ => Call::Append(token(LAST + scribe.number(), TRIES * n + attempt)),
+        };
+        match scribe.attempt(&key, call).await {
+            Ok(_) => return,
+            Err(error) => why = Some(error),
+        }
+    }
+    panic!(
+        "{id}: client {} writes no more to {}: {}",
+        scribe.number(),
+        short(&key),
+        why.map_or(String::new(), |why| why.to_string())
+    );
+}
+
+/// Longest time that a hasty caller waits.
+const HASTY_MS: u64 = 60;
+/// Of so many operations a hasty caller gives up one.
+const HASTY_ONE_IN: u64 = 20;
+
 async fn perform(scribe: Scribe, options: Options, number: u64, stop: Arc<AtomicBool>) {
-    let mut count = 0;
+    let (mut count, mut hasty) = (0, options.hasty);
     while !stop.load(Ordering::Relaxed) {
         count += 1;
-        operation(&scribe, &options, number, count).await;
+        let operation = operation(&scribe, &options, number, count);
+        if hasty > 0 && random_u64().is_multiple_of(HASTY_ONE_IN) {
+            hasty -= 1;
+            let given_up = timeout(between(0, HASTY_MS), operation).await.is_err();
+            if given_up {
+                world::mark!("campaign: a caller gave up");
+            }
+        } else {
+            operation.await;
+        }
         sleep(between(0, options.pause_ms)).await;
     }
 }
