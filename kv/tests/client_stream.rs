@@ -455,23 +455,40 @@ fn a_write_is_given_up_for_a_full_disk_when_its_number_was_used_by_one_that_does
         assert_eq!(&callers[0].told(), told);
     }
 
-    // The same after an attempt without an answer, and with one still on its way.
+    // The same after an attempt without an answer, and with one still on its way; the one behind it
+    // would meet the same disk.
     let (mut stream, callers, out) = sent(2);
     let silent = Answer::Trouble(Trouble::Silent("lost".into()));
     assert!(stream.answer(out[0].attempt, silent).is_some());
     stream.resume();
     let again = sends(&mut stream);
     assert_eq!(numbers(&again), [1, 2]);
-    for sending in &again {
-        assert_eq!(stream.answer(sending.attempt, full()), None);
-    }
+    assert_eq!(stream.answer(again[0].attempt, full()), None);
     let third = sends(&mut stream);
+    assert_eq!(stream.answer(again[1].attempt, full()), None, "old news");
+    assert_eq!(stream.step(), Step::Idle);
     assert_eq!(numbers(&third), [1, 2]);
     assert!(third.iter().all(|sending| sending.ops.is_empty()));
     stream.answer(out[1].attempt, written());
     assert_eq!(callers[1].told(), done, "a late answer tells as much");
     stream.answer(third[0].attempt, nothing());
     assert_eq!(callers[0].told(), given_up);
+
+    // What stores nothing is no matter of the disk.
+    let (mut stream, callers, out) = sent(1);
+    let delete = vec![Op::Delete { key: "k".into() }];
+    let deleter = Caller::new();
+    stream.submit(delete, deleter.clone());
+    sends(&mut stream);
+    stream.answer(out[0].attempt, full());
+    let again = sends(&mut stream);
+    let stored: Vec<usize> = again.iter().map(|sending| sending.ops.len()).collect();
+    assert_eq!(stored, [0, 1]);
+    for sending in &again {
+        stream.answer(sending.attempt, nothing());
+    }
+    assert_eq!(callers[0].told(), given_up);
+    assert_eq!(deleter.told(), Some(Ok(Vec::new())));
 
     // A session that ends before leaves the outcome unknown.
     let (mut stream, callers, out) = sent(1);

@@ -82,7 +82,7 @@ fn the_less_room_the_sooner_a_file_is_rewritten() {
             };
             let (mut store, _) = grown(&sim, unusual, 400).await;
             // How short a file of these rows can be is known once it was rewritten.
-            let mut rewritten = async |store: &mut Store, shortage| {
+            let rewritten = async |store: &mut Store, shortage| {
                 store.spare_room(shortage);
                 store.maybe_flush(false);
                 let done = timeout(Duration::from_millis(500), store.done()).await;

@@ -373,12 +373,12 @@ impl<T: Ticket> Stream<T> {
                 )
             }
             Answer::Invalid(reason) => self.invalid(at, reason),
-            // No disk is too full for a write that does nothing: this answers an earlier attempt.
-            Answer::Full(reason) if slot.ops.is_empty() => {
+            // No disk is too full for a write that stores nothing: this answers an earlier attempt.
+            Answer::Full(reason) if !slot.ops.iter().any(Op::stores) => {
                 self.trouble(current, Trouble::Full(reason))
             }
             Answer::Full(reason) => {
-                self.give_up(at, reason);
+                self.give_up(at, &reason);
                 None
             }
             Answer::Refused(Refusal::Malformed) => {
@@ -419,15 +419,18 @@ impl<T: Ticket> Stream<T> {
         self.refused(at, error, &reason)
     }
 
-    /// A full disk is no place for the write, but another copy of it may have been executed before, or
-    /// may be yet: its number is used by a write that does nothing, and the answer to that tells which
-    /// of the two was executed.
-    fn give_up(&mut self, at: usize, reason: String) {
-        let slot = &mut self.slots[at];
-        slot.full = Some(reason);
-        slot.maybe = true;
-        slot.ops = Arc::default();
-        slot.epoch = 0;
+    /// A full disk is no place for the write, nor for those behind it that store something. But another
+    /// copy of one may have been executed before, or may be yet: their numbers are used by writes that
+    /// do nothing, and the answers to those tell what was executed.
+    fn give_up(&mut self, at: usize, reason: &str) {
+        for slot in self.slots.range_mut(at..) {
+            if !slot.answered && slot.ops.iter().any(Op::stores) {
+                slot.full = Some(reason.to_owned());
+                slot.maybe = true;
+                slot.ops = Arc::default();
+                slot.epoch = 0;
+            }
+        }
         // What was sent after it meets a gap.
         self.new_epoch();
     }

@@ -432,7 +432,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
                executed",
         edits: &[edit(
             STREAM,
-            "                self.give_up(at, reason);
+            "                self.give_up(at, &reason);
                 None",
             "                self.refused(at, ClientError::Full(reason.clone()), &reason)",
         )],
