@@ -101,7 +101,6 @@ impl Hoard {
         while refused < REFUSED && !stop.load(Ordering::Relaxed) {
             let number = self.keys.fetch_add(1, Ordering::Relaxed);
             let put = scribe.attempt(&key(number), self.value(number)).await;
-            if number == 1089 {}
             refused = match put {
                 Err(ClientError::Full(_)) => {
                     world::mark!("campaign: the disks were filled");
