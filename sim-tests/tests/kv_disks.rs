@@ -128,22 +128,15 @@ async fn a_full_disk_refuses_what_grows_and_deleting_makes_room() {
 async fn long_values_at_once_do_not_take_the_last_bytes() {
     const WRITERS: usize = 12;
     let cluster = KvCluster::with_groups(small_disks(1), &[1]).await;
-    fill(&cluster).await;
-    let c = cluster.clone();
-    let deleted = async move {
-        let client = c.client();
-        for n in 0..120 {
-            client.delete(&key(n)).await.expect("delete");
-        }
-    };
-    cluster.nodes.run(deleted).await;
     let c = cluster.clone();
     let refused = async move {
         let mut refused = 0;
-        for _ in 0..20 {
+        // Every round writes under keys of its own, until there is no room; a few rounds more.
+        for round in 0..6 {
             let writers = (0..WRITERS).map(|n| {
                 let client = c.client();
-                tokio::spawn(async move { client.put(&key(n), &[7; 40 * VALUE]).await })
+                let key = key(round * WRITERS + n);
+                tokio::spawn(async move { client.put(&key, &[7; 40 * VALUE]).await })
             });
             for writer in writers.collect::<Vec<_>>() {
                 match writer.await.expect("a writer") {
