@@ -155,6 +155,15 @@ async fn long_values_at_once_do_not_take_the_last_bytes() {
         let disk = cluster.nodes.disk(cluster.key(1, node));
         assert!(disk.used() <= DISK - KEPT / 2, "{}", disk.used());
     }
+    // Who is far behind by now is sent the state when there is room for a copy.
+    let c = cluster.clone();
+    let deleted = async move {
+        let client = c.client();
+        for n in 0..6 * WRITERS {
+            client.delete(&key(n)).await.expect("delete");
+        }
+    };
+    cluster.nodes.run(deleted).await;
     cluster.agreed(1).await;
     cluster.nodes.finish().await;
 }
@@ -174,7 +183,7 @@ async fn a_follower_with_a_nearly_full_disk_is_heard() {
     limit(Some(2 * KEPT));
     let count = fill(&cluster).await;
     assert!(
-        (50..300).contains(&count),
+        (40..300).contains(&count),
         "it has a third of the room: {count}"
     );
     cluster.nodes.assert_no_fatal();

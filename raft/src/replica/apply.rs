@@ -523,6 +523,7 @@ impl<M: Machine> Applier<M> {
         shared.time_ms.store(stamp.time_ms, Ordering::Relaxed);
         shared.applied.store(stamp.index, Ordering::Relaxed);
         shared.apply_room.store(self.room(), Ordering::Relaxed);
+        shared.space.unflushed(self.store.memory());
         shared
             .durable
             .store(self.store.durable().index, Ordering::Relaxed);

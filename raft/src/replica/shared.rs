@@ -319,7 +319,7 @@ impl Shared {
     pub(super) fn full_disk(&self, on_the_way: usize) -> Option<FullDisk> {
         let own = FullDisk {
             node: self.options.node,
-            free: self.space.free(),
+            free: self.space.left(),
         };
         let is_full = self.space.is_full(on_the_way);
         let peer = || self.space.full_peer(on_the_way, now());
@@ -329,7 +329,7 @@ impl Shared {
     /// What is said to the others of this member's disk.
     pub(super) fn room(&self) -> Option<Room> {
         let full = self.space.is_full(self.on_the_way());
-        let free = self.space.free();
+        let free = self.space.left();
         (full || self.space.is_short()).then_some(Room { free, full })
     }
 

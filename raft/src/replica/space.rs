@@ -16,6 +16,9 @@ const LOOK: Duration = Duration::from_secs(1);
 const SHARE: u64 = 8;
 /// And at least this share of what is kept to the last: several of them fit into it.
 const LEAST_SHARE: u64 = 8;
+/// Bytes that a byte of a command takes of the state's file, at most: a piece of a long value stands in
+/// pages of twice its length. (It is in the log besides.)
+const STATE_COST: u64 = 2;
 /// What a member has not said again for so long is not counted: it may be gone for good. (While it is connected to a leader it answers every heartbeat.)
 const HEARD: Duration = Duration::from_secs(3);
 
@@ -26,6 +29,8 @@ pub(super) struct Space {
     /// With less than this free it is nearly full.
     kept: u64,
     free: AtomicU64,
+    /// Bytes that what is applied and not flushed will take.
+    unflushed: AtomicU64,
     said: Mutex<Said>,
     peers: Mutex<BTreeMap<NodeId, (u64, Instant)>>,
 }
@@ -73,6 +78,7 @@ impl Space {
             reserve,
             kept,
             free: AtomicU64::new(u64::MAX),
+            unflushed: AtomicU64::new(0),
             said: Mutex::default(),
             peers: Mutex::default(),
         }
@@ -81,6 +87,18 @@ impl Space {
     /// Bytes that were free lately.
     pub(super) fn free(&self) -> u64 {
         self.free.load(Ordering::Relaxed)
+    }
+
+    /// So many bytes are applied and not flushed.
+    pub(super) fn unflushed(&self, bytes: usize) {
+        let cost = STATE_COST * bytes as u64;
+        self.unflushed.store(cost, Ordering::Relaxed);
+    }
+
+    /// Bytes that will be free when everything that is applied is flushed.
+    pub(super) fn left(&self) -> u64 {
+        let unflushed = self.unflushed.load(Ordering::Relaxed);
+        self.free().saturating_sub(unflushed)
     }
 
     /// True when less is free than is meant to stay so.
@@ -109,7 +127,7 @@ impl Space {
         usual.min(usize::try_from(limit).unwrap_or(usual))
     }
 
-    /// What a member says of its disk: the bytes that are free when it is short.
+    /// What a member says of its disk: the bytes that will be left, when it is short.
     pub(super) fn heard(&self, node: NodeId, short: Option<u64>) {
         let mut peers = super::shared::lock(&self.peers);
         match short {
@@ -141,12 +159,12 @@ impl Space {
     /// True when commands that make the state grow are to be refused, with so many bytes of commands on
     /// their way to the log and then to the state: what is left is kept.
     pub(super) fn is_full(&self, on_the_way: usize) -> bool {
-        self.leaves_too_little(self.free(), on_the_way)
+        self.leaves_too_little(self.left(), on_the_way)
     }
 
-    fn leaves_too_little(&self, free: u64, on_the_way: usize) -> bool {
-        let taken = 2 * on_the_way as u64;
-        free.saturating_sub(taken) < self.kept
+    fn leaves_too_little(&self, left: u64, on_the_way: usize) -> bool {
+        let taken = (1 + STATE_COST) * on_the_way as u64;
+        left.saturating_sub(taken) < self.kept
     }
 
     /// So many bytes were free just now.
@@ -231,11 +249,23 @@ mod tests {
         assert_eq!(space.full_peer(0, now() + HEARD), None);
         space.heard(3, Some(KEPT + 10));
         space.heard(2, None);
-        // What is on its way is written to the log, and then to the state.
-        assert_eq!(space.full_peer(5, now()), None);
-        assert_eq!(space.full_peer(6, now()), full(3, KEPT + 10));
+        // What is on its way is written to the log, and then to the state, into pages.
+        assert_eq!(space.full_peer(3, now()), None);
+        assert_eq!(space.full_peer(4, now()), full(3, KEPT + 10));
         space.heard(3, None);
-        assert_eq!(space.full_peer(6, now()), None);
+        assert_eq!(space.full_peer(4, now()), None);
+    }
+
+    #[test]
+    fn what_is_not_flushed_yet_counts_as_taken() {
+        let space = Space::new(RESERVE, KEPT);
+        space.note(KEPT + 10);
+        assert!(!space.is_full(3));
+        assert!(space.is_full(4));
+        space.unflushed(5);
+        assert!(!space.is_full(0));
+        assert!(space.is_full(1));
+        assert_eq!(space.left(), KEPT);
     }
 
     #[test]
@@ -265,8 +295,8 @@ mod tests {
         };
         assert!(!full(8 << 20, 0));
         assert!(full((8 << 20) - 1, 0));
-        // Each byte is written to the log, and then to the state.
-        assert!(!full(10 << 20, 1 << 20));
-        assert!(full(10 << 20, (1 << 20) + 1));
+        // Each byte is written to the log, and then to the state, into pages.
+        assert!(!full(11 << 20, 1 << 20));
+        assert!(full(11 << 20, (1 << 20) + 1));
     }
 }
