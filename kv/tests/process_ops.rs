@@ -174,6 +174,7 @@ fn a_member_without_a_leader_is_alive_and_not_ready_and_status_says_what_is_not_
     let member = &status["groups"][0]["members"][0];
     assert!(member["disk_free_bytes"].as_u64() > Some(0), "{member}");
     assert!(member["disk_short"].is_boolean(), "{member}");
+    assert_eq!(member.get("writes_limited"), Some(&Value::Null), "{member}");
     until("it is ready again", Duration::from_secs(20), || {
         (ask(&members.servers[0], "--ready").code == Some(0)).then_some(())
     });

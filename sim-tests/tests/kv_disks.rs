@@ -73,6 +73,15 @@ async fn a_full_disk_refuses_what_grows_and_deleting_makes_room() {
     let count = fill(&cluster).await;
     assert!(count > 200, "the disk was used: {count}");
     cluster.nodes.assert_no_fatal();
+    let mut limited = Vec::new();
+    for node in cluster.members(1) {
+        let page = cluster.replica(1, node).await.expect("it answers");
+        limited.extend(page.writes_limited);
+    }
+    assert!(
+        matches!(&limited[..], [why] if why.starts_with("refused")),
+        "the leader says so: {limited:?}"
+    );
     for node in cluster.members(1) {
         let disk = cluster.nodes.disk(cluster.key(1, node));
         assert!(disk.used() <= DISK - KEPT / 2, "{}", disk.used());

@@ -340,6 +340,9 @@ fn print_members(members: &[Said<&ReplicaStatus>], io: &mut Io<'_>) -> std::io::
                         size(p.free_bytes)
                     ));
                 }
+                if let Some(why) = &p.writes_limited {
+                    reasons.push(format!("writes are {why}"));
+                }
                 let role = match &p.not_voting {
                     Some(_) => format!("{}, no vote", role(p)),
                     None => role(p),
@@ -429,6 +432,7 @@ fn member_json(at: &str, page: Result<&ReplicaStatus, &String>) -> Value {
             "disk_free_bytes": (p.free_bytes < u64::MAX).then_some(p.free_bytes),
             "disk_short": p.disk_short,
             "not_voting": p.not_voting,
+            "writes_limited": p.writes_limited,
             "digest": format!("{:016x}", p.digest),
             "matched": p.matched.iter().map(|(n, i)| (n.to_string(), json!(i)))
                 .collect::<serde_json::Map<_, _>>(),

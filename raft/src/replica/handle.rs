@@ -21,6 +21,10 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use world::clock::{now, timeout};
 use world::net::{BoxFuture, Hello};
 
+/// Bytes of a write of which `ReplicaStatus::writes_limited` tells when it would be refused although
+/// short ones are not.
+const LONG_WRITE: usize = 1 << 20;
+
 /// A running replica. Cheap to clone.
 pub struct Replica<M: Machine> {
     shared: Arc<Shared>,
@@ -197,7 +201,27 @@ impl<M: Machine> Replica<M> {
             matched: status.matched,
             free_bytes: shared.space.free(),
             disk_short: shared.space.is_short(),
+            writes_limited: self.writes_limited(),
         }
+    }
+
+    /// What a leader does to clients' writes at present, other than to carry them out.
+    fn writes_limited(&self) -> Option<String> {
+        if !self.is_leader() {
+            return None;
+        }
+        let free = |full: FullDisk| {
+            let FullDisk { node, free } = full;
+            format!("{free} bytes are free on the disk of node {node}")
+        };
+        if let Some(full) = self.full_disk(0) {
+            return Some(format!("refused: {}", free(full)));
+        }
+        if let Some(full) = self.full_disk(LONG_WRITE) {
+            return Some(format!("refused when they are long: {}", free(full)));
+        }
+        let slowed = self.shared.slowed.load(Ordering::Relaxed);
+        slowed.then(|| "slowed down until a member has caught up".to_owned())
     }
 
     /// The present leader as far as known, and the term.

@@ -10,7 +10,7 @@ use raft_protocol::{
     Configuration, Entry, Index, Message, NodeId, Payload, Role, SnapshotMeta, Status, Term,
 };
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use world::Site;
@@ -153,6 +153,8 @@ pub(super) struct Shared {
     pub(super) space: Space,
     /// Bytes that may be applied before something must be flushed.
     pub(super) apply_room: AtomicUsize,
+    /// Proposals are slowed down for a member that is far behind.
+    pub(super) slowed: AtomicBool,
     /// Log time at `applied`.
     pub(super) time_ms: AtomicU64,
     /// Why the node may not vote, besides abstention.
@@ -230,6 +232,7 @@ impl Shared {
             state_bytes: AtomicU64::new(0),
             log_bytes: AtomicU64::new(0),
             apply_room: AtomicUsize::new(usize::MAX),
+            slowed: AtomicBool::new(false),
             time_ms: AtomicU64::new(stamp.time_ms),
             hindrance: Mutex::new(None),
             receiver_heard: Mutex::new(None),

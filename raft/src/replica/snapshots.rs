@@ -222,14 +222,17 @@ impl Consensus {
             acknowledged,
         });
         let (before, site) = (self.throttle.is_on(), self.shared.site);
-        if self.throttle.look(now(), waiting) {
+        let begins = self.throttle.look(now(), waiting);
+        let slowed = self.throttle.is_on();
+        self.shared.slowed.store(slowed, Ordering::Relaxed);
+        if begins {
             tracing::warn!(
                 group = site.group,
                 node = site.node,
                 "writes are slowed down: {log} bytes of the log are kept for a member that is sent a \
                  snapshot or catches up after one, half of what they may become"
             );
-        } else if before && !self.throttle.is_on() {
+        } else if before && !slowed {
             tracing::info!(
                 group = site.group,
                 node = site.node,

@@ -37,4 +37,6 @@ pub struct ReplicaStatus {
     pub free_bytes: u64,
     /// That is less than is meant to stay free: its log is short, and it flushes early.
     pub disk_short: bool,
+    /// When leading: why clients' writes are slowed down or refused, if so.
+    pub writes_limited: Option<String>,
 }

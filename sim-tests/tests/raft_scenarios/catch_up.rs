@@ -267,14 +267,21 @@ async fn who_is_slower_than_the_clients_catches_up() {
         let rate = async |seconds| rate(&written, seconds).await;
         let usual = rate(1).await;
         assert!(usual > 500, "{usual} writes in a second");
+        let slowed = AtomicBool::new(false);
         // What is kept anyway holds some 130 commands.
         eventually("it catches up", 4 * LONG, || async {
-            let last = c.status(leader).expect("up").last;
+            let leading = c.status(leader).expect("up");
+            if let Some(why) = &leading.writes_limited {
+                assert!(why.starts_with("slowed down"), "{why}");
+                slowed.store(true, Ordering::Relaxed);
+            }
+            let last = leading.last;
             let caught_up = |applied| applied > 100 && last - applied < 140;
             c.status(victim).is_some_and(|s| caught_up(s.applied))
         })
         .await;
         assert!(hits(THROTTLED) > 0);
+        assert!(slowed.load(Ordering::Relaxed), "its page says so");
         assert_eq!(
             installs.load(Ordering::Relaxed),
             1,
@@ -288,6 +295,7 @@ async fn who_is_slower_than_the_clients_catches_up() {
             after > usual / 2,
             "{usual} writes in a second, then {after}"
         );
+        assert_eq!(c.status(leader).expect("up").writes_limited, None);
         done.store(true, Ordering::Relaxed);
         for writer in writers {
             writer.await.expect("not cancelled");
@@ -335,6 +343,7 @@ async fn who_dies_while_it_is_sent_a_snapshot_slows_nobody_down_for_long() {
             after > usual / 2,
             "{usual} writes in a second, then {after}"
         );
+        assert_eq!(c.status(leader).expect("up").writes_limited, None);
         done.store(true, Ordering::Relaxed);
         for writer in writers {
             writer.await.expect("not cancelled");
