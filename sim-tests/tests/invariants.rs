@@ -219,6 +219,23 @@ fn i1_one_leader_in_a_term() {
     breaks("I1", with(led(), [role(1, LEADER, 2, 0)]));
 }
 
+/// The answer to the first request may be lost.
+#[test]
+fn i1_a_vote_is_given_again() {
+    let asked = |terms: &[u64]| {
+        let stand = |term: &u64| told(1, "stand", &[("to", 2), ("term", *term)]);
+        let on_disk = [write(1, 1, 2, 1), sync(1, 1), write(2, 1, 2, 1), sync(2, 1)];
+        let vote = told(2, "vote", &[("to", 1), ("term", 2)]);
+        let deny = told(2, "deny", &[("to", 1), ("term", 2)]);
+        let stands = with(with(group(&[]), on_disk), terms.iter().map(stand));
+        with(stands, [vote, deny])
+    };
+    breaks("I1", asked(&[2]));
+    let led = elected(1, 2, 0);
+    let late = told(2, "deny", &[("to", 1), ("term", 2)]);
+    assert_eq!(refused(false, &with(with(group(&[]), led), [late])), None);
+}
+
 #[test]
 fn i2_logs_match() {
     // The same entry at 2, and others before it.
@@ -282,6 +299,16 @@ fn i3_a_leader_holds_what_was_committed() {
     );
 }
 
+/// A follower that has applied an entry has it in common with every later leader.
+#[test]
+fn i3_a_follower_refuses_nothing_that_it_has_applied() {
+    let applied = || with(group(&[1, 2]), [apply(2, 1, 5, 5)]);
+    let refuse = |previous, hint| told(2, "refuse", &[("previous", previous), ("hint", hint)]);
+    assert_eq!(refused(false, &with(applied(), [refuse(5, 1)])), None);
+    breaks("I3", with(applied(), [refuse(1, 0)]));
+    breaks("I3", with(applied(), [refuse(5, 0)]));
+}
+
 #[test]
 fn i4_the_same_entry_makes_the_same_state() {
     for (digest, time) in [(6, 5), (5, 6)] {
@@ -337,6 +364,10 @@ fn i6_nothing_goes_back() {
         "I6",
         with(group(&[1, 2]), [apply(1, 2, 5, 5), apply(1, 1, 5, 5)]),
     );
+    // What is said of terms.
+    let say = |term| told(1, "say", &[("to", 2), ("term", term)]);
+    let later = [write(1, 2, 2, 0), sync(1, 2), say(2), say(1)];
+    breaks("I6", with(group(&[1]), later));
     // Over a restart, a vote that was on disk.
     let forgotten = [start(1, 2, (1, 2), false)].into_iter().flatten();
     breaks("I6", with(group(&[1]), forgotten));

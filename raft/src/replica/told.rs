@@ -168,9 +168,22 @@ pub(super) fn promise(site: Site, to: NodeId, message: &Message) {
             verdict: HeartbeatVerdict::Matched { synced, .. },
             ..
         } => told("ack", *term, *synced),
+        Message::AppendReply {
+            term,
+            verdict:
+                AppendVerdict::Conflict {
+                    prev_index,
+                    hint_index,
+                    ..
+                },
+        } => {
+            told("say", *term, 0);
+            let fields = [("previous", *prev_index), ("hint", *hint_index)];
+            observe(site, "refuse", &fields);
+        }
         // These reveal a term: it must be on disk too.
-        Message::VoteReply { term, .. }
-        | Message::AppendReply { term, .. }
+        Message::VoteReply { term, .. } => told("deny", *term, 0),
+        Message::AppendReply { term, .. }
         | Message::HeartbeatReply { term, .. }
         | Message::PreVoteReply {
             term,

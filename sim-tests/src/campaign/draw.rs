@@ -6,6 +6,7 @@
 
 mod families;
 mod options;
+mod sequences;
 mod steer;
 mod templates;
 
@@ -41,6 +42,8 @@ pub fn plan(seed: u64) -> Plan {
     // Of numbers of its own: a seed's other faults stay what they were before there was this.
     drawing.draw = Draw::new(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x5354_4545);
     drawing.steer();
+    drawing.draw = Draw::new(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x5345_5155);
+    drawing.sequences();
     let spared = drawing.options.spared;
     drawing
         .events

@@ -187,6 +187,13 @@ pub enum Fault {
     },
     /// What a server sends and is sent vanishes, while its connections stay open.
     HalfOpen(Who),
+    /// What a server sends clients vanishes, while its connections stay open; the servers hear each other.
+    CutFromClients {
+        /// The server.
+        who: Who,
+        /// It still hears the clients.
+        hears: bool,
+    },
     /// A server goes down, and comes back when the event ends.
     Down {
         /// The server.
@@ -384,7 +391,11 @@ impl Fault {
             | Ring { .. }
             | Flap { .. }
             | Swizzle { .. } => "partition",
-            Messages { .. } | SlowLink { .. } | Latency { .. } | HalfOpen(_) => "messages",
+            Messages { .. }
+            | SlowLink { .. }
+            | Latency { .. }
+            | HalfOpen(_)
+            | CutFromClients { .. } => "messages",
             Down { .. }
             | PowerCut
             | Pause(_)
@@ -414,6 +425,7 @@ impl Fault {
                 who.group == spared
             }
             OneWay { who, .. }
+            | CutFromClients { who, .. }
             | Flap { who, .. }
             | Down { who, .. }
             | Stutter { who, .. }

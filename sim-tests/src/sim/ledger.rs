@@ -3,11 +3,11 @@
 //!
 //! | | checked |
 //! |---|---|
-//! | I1 | a new leader was promised the votes of a quorum, in its term |
+//! | I1 | a new leader was promised the votes of a quorum, in its term; nobody denies a vote that it gave |
 //! | I2 | logs of all members, in memory and on disk: at every write and sync, against every other |
-//! | I3 | a new leader's log against everything ever seen committed |
+//! | I3 | a new leader's log against everything ever seen committed; a follower refuses nothing that it has applied |
 //! | I5 | whenever a node knows of a higher commit index than anybody before it; what a leader believes of its followers, whenever it commits |
-//! | I6 | term, vote, commit, applied and durable index, base: at every event that tells them, and what recovery finds against what was synced |
+//! | I6 | term, vote, commit, applied and durable index, base, the terms that messages speak of: at every event that tells them, and what recovery finds against what was synced |
 //! | I7 | the log begins at or below what the state holds durably: at every compaction |
 //! | I16 | every vote, acknowledgement, candidacy, and every other message that reveals a term |
 //! | I19 | whose disk was damaged says so or has all it had; and gives no vote while it lacks what it once acknowledged and the group committed |
@@ -87,6 +87,8 @@ struct Node {
     /// Known committed, and applied, in this life.
     commit: u64,
     applied: u64,
+    /// The highest term in which it said something in this life.
+    said: u64,
     /// Term of the last role told in this life, and whether it leads it.
     term: u64,
     leads: bool,
@@ -120,6 +122,11 @@ struct Group {
     committed_in: BTreeMap<u64, u64>,
     /// (node, term) -> whom it promised its vote, for ever.
     votes: BTreeMap<(u64, u64), u64>,
+    /// (candidate, member) -> the first term in which it was asked for its vote, and whether that is the
+    /// only one.
+    asked: BTreeMap<(u64, u64), (u64, bool)>,
+    /// Terms that had a leader.
+    led: BTreeSet<u64>,
     /// (index, term) -> what the entry says.
     sums: BTreeMap<(u64, u64), u64>,
 }
@@ -168,19 +175,36 @@ pub(super) fn install() {
 impl Group {
     fn event(&mut self, group: u64, me: u64, event: &Event) {
         let get = |name| field(event, name);
+        if matches!(event.kind, "stand" | "vote" | "deny" | "ack" | "say") {
+            self.said(group, me, get("term"));
+        }
         match event.kind {
+            "refuse" => self.refused(group, me, get("previous"), get("hint")),
             "start" => self.start(group, me, event),
             "started" => self.recovered(group, me),
             "append" | "reset" | "write" => self.write(group, me, event),
             "sync" => self.sync(group, me, get("write")),
-            "stand" => self.promised(group, me, get("term"), me),
+            "stand" => {
+                let first = (get("term"), true);
+                let asked = self.asked.entry((me, get("to"))).or_insert(first);
+                asked.1 &= asked.0 == get("term");
+                self.promised(group, me, get("term"), me);
+            }
+            "deny" => {
+                self.revealed(group, me, get("term"));
+                self.denied(group, me, get("term"), get("to"));
+            }
             "vote" => self.promised(group, me, get("term"), get("to")),
             "ack" => self.acknowledged(group, me, get("term"), get("to"), get("index")),
             "say" => self.revealed(group, me, get("term")),
             "role" => {
                 // What it knew before it led is not committed by its own counting.
                 self.commit(group, me, get("commit"));
-                self.role(group, me, get("term"), get("role") == LEADER);
+                let leads = get("role") == LEADER;
+                if leads {
+                    self.led.insert(get("term"));
+                }
+                self.role(group, me, get("term"), leads);
             }
             "match" => self.believed(group, me, get("follower"), get("index")),
             "compact" => self.compacted(group, me, get("index")),
@@ -206,6 +230,42 @@ impl Group {
             }
             _ => {}
         }
+    }
+
+    /// Nothing is said of a term that is over.
+    fn said(&mut self, group: u64, me: u64, term: u64) {
+        let node = self.nodes.entry(me).or_default();
+        assert!(
+            term >= node.said,
+            "I6: {group}/{me} says something of term {term}, after it spoke of term {}",
+            node.said
+        );
+        node.said = term;
+    }
+
+    /// Who has given its vote gives it again when it is asked again, since the answer may be lost. (A
+    /// request of an earlier term is denied in the present one, and one that comes when its sender leads
+    /// meets a log that is ahead of what it says.)
+    fn denied(&self, group: u64, me: u64, term: u64, to: u64) {
+        let touched = TOUCHED.with(|t| t.borrow().contains(&(group, me)));
+        let only = self.asked.get(&(to, me)) == Some(&(term, true));
+        assert!(
+            touched
+                || !only
+                || self.led.contains(&term)
+                || self.votes.get(&(me, term)) != Some(&to),
+            "I1: {group}/{me} has given {to} its vote in term {term}, and denies it"
+        );
+    }
+
+    /// What is applied is in the log of every later leader (§5.4.3), and terms in a log never fall: a
+    /// follower refuses nothing in front of it, and asks for nothing in front of it.
+    fn refused(&self, group: u64, me: u64, previous: u64, hint: u64) {
+        let applied = self.nodes.get(&me).map_or(0, |n| n.applied);
+        assert!(
+            previous > applied && hint >= applied,
+            "I3: {group}/{me} refuses entries behind {previous} and hints at {hint}, and has applied {applied}"
+        );
     }
 
     /// A new life begins.
@@ -243,7 +303,7 @@ impl Group {
         let base = (get("base"), get("base_term"));
         let found = Held::new(get("term"), get("vote"), base);
         node.boot = get("boot");
-        (node.commit, node.applied) = (0, 0);
+        (node.commit, node.applied, node.said) = (0, 0, 0);
         (node.term, node.leads) = (found.term, false);
         node.found = Some((found, excuse));
     }

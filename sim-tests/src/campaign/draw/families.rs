@@ -206,7 +206,7 @@ impl Drawing {
         self.spoil(who.group).then_some((for_ms, fault))
     }
 
-    fn damage_to(&mut self, who: Who) -> Fault {
+    pub(super) fn damage_to(&mut self, who: Who) -> Fault {
         let (part, at) = (
             self.draw
                 .of(&[Part::Log, Part::Log, Part::State, Part::Any]),

@@ -13,6 +13,7 @@ impl Nemesis {
             | Fault::OneWay { who, .. }
             | Fault::Flap { who, .. }
             | Fault::HalfOpen(who)
+            | Fault::CutFromClients { who, .. }
             | Fault::Down { who, .. }
             | Fault::Pause(who)
             | Fault::Stutter { who, .. }

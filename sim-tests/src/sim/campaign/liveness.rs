@@ -7,7 +7,7 @@ use crate::campaign::fault::{Member, Who};
 use crate::campaign::plan::{Broken, Options};
 use crate::sim::nodes::Key;
 use crate::sim::workload::Book;
-use ctrler::config::{Config, GroupId, ShardId};
+use ctrler::config::{Config, GroupId, Record, ShardId};
 use kv::api::{KvStatus, ShardState};
 use raft::protocol::Role;
 use std::collections::{BTreeMap, BTreeSet};
@@ -180,7 +180,7 @@ async fn missing(machines: &Machines, options: &Options) -> Vec<String> {
             ));
         }
     }
-    missing.extend(owners(machines, options, &config).await);
+    missing.extend(owners(machines, options, &config, &records).await);
     missing.extend(leftovers(machines, options, &unfit));
     missing
 }
@@ -292,7 +292,12 @@ async fn agree(
 
 /// I12: each shard is with its owner alone, who serves it, and what has none is in one group at the
 /// most; I14: no copy is left to be swept. (A leader whose disk hangs sweeps nothing.)
-async fn owners(machines: &Machines, options: &Options, config: &Config) -> Vec<String> {
+async fn owners(
+    machines: &Machines,
+    options: &Options,
+    config: &Config,
+    records: &BTreeMap<GroupId, Record>,
+) -> Vec<String> {
     let mut missing = Vec::new();
     let mut held: BTreeMap<ShardId, Vec<(GroupId, ShardState)>> = BTreeMap::new();
     for group in 1..=options.groups {
@@ -304,6 +309,17 @@ async fn owners(machines: &Machines, options: &Options, config: &Config) -> Vec<
             missing.push(format!(
                 "I14: group {group} has still to delete {} copies of {} bytes",
                 page.dead, page.sweeping
+            ));
+        }
+        // What a group that left says rests on this, when it may be shut down.
+        if let Some(record) = records.get(&group)
+            && record.settled == config.num
+            && record.holds == page.shards.is_empty()
+        {
+            missing.push(format!(
+                "I12: group {group} has {} shards, and its record says that it holds some: {}",
+                page.shards.len(),
+                record.holds
             ));
         }
         for shard in page.shards {

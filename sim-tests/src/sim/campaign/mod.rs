@@ -26,6 +26,7 @@ use hoard::Hoard;
 use machines::Machines;
 use nemesis::{Nemesis, lock};
 use newest::Newest;
+use orders::Orders;
 use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -153,6 +154,7 @@ async fn body(plan: Arc<Plan>, told: Told, whole: bool) {
     let _ = acquainted.await;
     let bands = told.bands.clone();
     let nemesis = Nemesis::new(machines.clone(), plan.clone(), bands, spared, newest);
+    let orders = nemesis.orders.clone();
     let events: Vec<_> = (0..plan.events.len())
         .map(|n| desk.spawn(nemesis.clone().event(n)))
         .collect();
@@ -183,7 +185,7 @@ async fn body(plan: Arc<Plan>, told: Told, whole: bool) {
             hoard.end(&machines, id).await;
             liveness::quiet(&machines, &plan.options, &book).await;
             resting.write_once_more(id).await;
-            configurations(&machines.cluster).await;
+            configurations(&machines.cluster, &orders).await;
         };
         desk.spawn(quiet)
             .await
@@ -280,11 +282,11 @@ fn heal(machines: &Machines, plan: &Plan) -> Option<Band> {
     (!broken.is_empty()).then_some(band)
 }
 
-/// I28, of all configurations that were made.
+/// I28, of all configurations that were made, and I9, of what the controllers were told to do.
 ///
 /// # Panics
 /// When one is not what the one before and a change of it make; the message says how.
-async fn configurations(cluster: &KvCluster) {
+async fn configurations(cluster: &KvCluster, orders: &Orders) {
     let controller = cluster.controller();
     let newest = controller.query(None, LONG).await;
     let newest = newest.expect("I17: the controllers answer when it is quiet");
@@ -297,6 +299,7 @@ async fn configurations(cluster: &KvCluster) {
     if let Err(why) = configs::check_history(&all) {
         panic!("I28: {why}");
     }
+    orders.are_in(&all);
 }
 
 /// Somebody must own the shards, or nothing can be asked.

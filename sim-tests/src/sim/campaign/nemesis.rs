@@ -3,6 +3,7 @@
 use super::machines::Machines;
 use super::network::{self, Cut, Rates, Slow, Vanish};
 use super::newest::Newest;
+use super::orders::Orders;
 use super::{damage, view};
 use crate::campaign::fault::{DiskOp, Down, Fault, Member, Moment, Who};
 use crate::campaign::plan::{Event, Plan};
@@ -33,6 +34,8 @@ pub struct Nemesis {
     pub(super) spared: Arc<BTreeSet<ShardId>>,
     /// Is told of the configurations that orders make.
     pub(super) newest: Newest,
+    /// What the controllers were told to do.
+    pub(super) orders: Orders,
 }
 
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -59,6 +62,7 @@ impl Nemesis {
     ) -> Nemesis {
         Nemesis {
             newest,
+            orders: Orders::default(),
             spared: Arc::new(spared),
             machines,
             plan,
@@ -143,10 +147,14 @@ impl Nemesis {
                 self.works(band, true);
                 self.messages(number, fault, long).await;
             }
-            Fault::HalfOpen(_) => {
+            Fault::HalfOpen(_) | Fault::CutFromClients { .. } => {
+                let which = match fault {
+                    Fault::CutFromClients { hears, .. } => Vanish::Clients(!hears),
+                    _ => Vanish::Both,
+                };
                 let site = hit.first().map(|key| self.machines.site(*key));
                 self.works(band, site.is_some());
-                network::black_hole(number, site.map(|site| (site, Vanish::Both)));
+                network::black_hole(number, site.map(|site| (site, which)));
                 sleep(long).await;
                 network::black_hole(number, None);
             }

@@ -62,6 +62,8 @@ pub enum Vanish {
     Heard,
     /// Those from it.
     Said,
+    /// Those to clients; with `true`, and those from them.
+    Clients(bool),
 }
 
 thread_local! {
@@ -188,6 +190,9 @@ fn judge(passing: &Passing<'_>) -> Verdict {
                 Vanish::Both => said || heard,
                 Vanish::Heard => heard,
                 Vanish::Said => said,
+                Vanish::Clients(both) => {
+                    said && to.group.is_none() || *both && heard && from.group.is_none()
+                }
             }
         });
         let mut rates = state.rates.values();

@@ -3,7 +3,8 @@
 
 use crate::sim::kv_cluster::KvCluster;
 use crate::sim::unrest::between;
-use ctrler::config::ConfigNum;
+use ctrler::config::{ConfigNum, GroupId};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -25,9 +26,11 @@ impl Newest {
     /// Asks again and again, until it is stopped.
     ///
     /// # Panics
-    /// When an answer is older than what was told before the question (I6).
+    /// When an answer is older than what was told before the question, or what a group has settled goes
+    /// back (I6).
     pub async fn ask(self, cluster: KvCluster, stop: Arc<AtomicBool>) {
         let controller = cluster.controller();
+        let mut settled: BTreeMap<GroupId, ConfigNum> = BTreeMap::new();
         while !stop.load(Ordering::Relaxed) {
             let before = self.0.load(Ordering::Relaxed);
             if let Ok(config) = controller.query(None, PATIENCE).await {
@@ -37,6 +40,16 @@ impl Newest {
                     config.num
                 );
                 self.told(config.num);
+            }
+            if let Ok(records) = controller.records(PATIENCE).await {
+                for (group, record) in records {
+                    let before = settled.insert(group, record.settled).unwrap_or(0);
+                    assert!(
+                        record.settled >= before,
+                        "I6: the record of group {group} says that it has settled {}, and said {before} before",
+                        record.settled
+                    );
+                }
             }
             sleep(between(50, 500)).await;
         }
