@@ -95,16 +95,28 @@ impl Belonging {
     }
 }
 
-/// Sum of the hashes of all rows, and their number; and what is wrong with rows that belong to others,
-/// unless they are the controllers'.
-fn count(group: GroupId, store: &Store) -> Result<((u64, u64), Result<(), String>), StoreError> {
+/// What a state file holds.
+struct Counted {
+    /// What it says that it holds.
+    stamp: Stamp,
+    /// Sum of the hashes of all rows, and their number.
+    rows: (u64, u64),
+    /// What is wrong with rows that belong to others.
+    belonging: Result<(), String>,
+}
+
+/// Reads all rows. The controllers' belong to nobody.
+fn count(group: GroupId, store: &Store) -> Result<Counted, StoreError> {
     let (mut sum, mut rows, mut from) = (0u64, 0, Vec::new());
     let (mut belonging, mut wrong) = (Belonging::default(), Ok(()));
     loop {
         let some = store.rows().range(&from, &[], AT_ONCE, usize::MAX)?;
         let Some((last, _)) = some.last() else {
-            let wrong = wrong.and_then(|()| belonging.end());
-            return Ok(((sum, rows), wrong));
+            return Ok(Counted {
+                stamp: store.stamp(),
+                rows: (sum, rows),
+                belonging: wrong.and_then(|()| belonging.end()),
+            });
         };
         from = [last, b"\0".as_slice()].concat();
         for (key, value) in &some {
@@ -117,10 +129,7 @@ fn count(group: GroupId, store: &Store) -> Result<((u64, u64), Result<(), String
     }
 }
 
-/// A state's stamp, the sum and number of its rows, and what is wrong with some.
-type Counted = (Stamp, (u64, u64), Result<(), String>);
-
-/// The stamp of a member's state file, and what is counted; `None` where there is no state.
+/// What a member's state file holds; `None` where there is no state.
 async fn member(machines: &Machines, key: Key) -> Result<Option<Counted>, StoreError> {
     let disk = machines.cluster.nodes.disk(key);
     disk.set_options(SimDiskOptions::default());
@@ -129,10 +138,7 @@ async fn member(machines: &Machines, key: Key) -> Result<Option<Counted>, StoreE
         ..StoreOptions::default()
     };
     match Store::open(&disk.disk(), options).await? {
-        Opened::Ready(store) => {
-            let (counted, wrong) = count(machines.site(key).0, &store)?;
-            Ok(Some((store.stamp(), counted, wrong)))
-        }
+        Opened::Ready(store) => Ok(Some(count(machines.site(key).0, &store)?)),
         Opened::Lost(..) => Ok(None),
     }
 }
@@ -144,14 +150,14 @@ pub(super) async fn are_those_of_their_stamps(machines: &Machines) {
     for key in machines.all() {
         let name = machines.cluster.nodes.name(key);
         match member(machines, key).await {
-            Ok(Some((stamp, counted, wrong))) => {
-                if counted != (stamp.digest, stamp.rows) {
+            Ok(Some(counted)) => {
+                let (rows, stamp) = (counted.rows, counted.stamp);
+                if rows != (stamp.digest, stamp.rows) {
                     panic!(
-                        "I4: {name}: the rows of its state, {counted:?}, are not those of its stamp, \
-                         {stamp:?}"
+                        "I4: {name}: the rows of its state, {rows:?}, are not those of its stamp, {stamp:?}"
                     );
                 }
-                if let Err(what) = wrong {
+                if let Err(what) = counted.belonging {
                     panic!("I14: {name}: its state keeps {what}");
                 }
             }
